@@ -1,0 +1,32 @@
+# The service with the shipped model. Two stages: what builds is not in what runs.
+#   docker build -t captioner .                                    CPU
+#   docker build --build-arg TORCH=cu126 -t captioner:gpu .        another build of torch from PyTorch's index
+
+FROM python:3.11-slim AS build
+ARG TORCH=cpu
+RUN python -m venv /opt/captioner
+ENV PATH=/opt/captioner/bin:$PATH
+# torch changes seldom and weighs most: a layer of its own.
+RUN pip install --no-cache-dir --index-url "https://download.pytorch.org/whl/${TORCH}" "torch>=2.6" "torchvision>=0.21"
+WORKDIR /source
+COPY pyproject.toml README.md LICENSE ./
+COPY captioner captioner
+COPY service service
+RUN pip install --no-cache-dir .
+
+FROM python:3.11-slim
+RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin captioner
+COPY --from=build /opt/captioner /opt/captioner
+# Nothing is written outside /tmp: the root file system may be read-only.
+ENV PATH=/opt/captioner/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/tmp
+USER 10001:10001
+WORKDIR /tmp
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=4)"]
+ENTRYPOINT ["captioner"]
+CMD ["serve", "--host", "0.0.0.0", "--port", "8000"]

@@ -1,0 +1,162 @@
+"""Bundle: the directory that holds everything a caption depends on.
+
+    model.json            the manifest: configuration, provenance, scores, sha256 of the other files
+    weights.safetensors   the network (float16), nothing executable
+    vocabulary.json       the words in id order
+    README.md, LICENSE    the model card and the model's licence
+
+A changed byte is an error that names the file. The digest of a bundle is the sha256 of its manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from captioner.decoding import DecodingOptions
+from captioner.errors import BundleError, CaptionerError
+from captioner.manifest import FORMAT_VERSION, MANIFEST, default_bundle, digest_of, read_manifest
+from captioner.model.caption_model import CaptionModel
+from captioner.model.configuration import DecoderConfiguration, EncoderConfiguration
+from captioner.preprocessing import Preprocessing
+from captioner.text import tokenizer
+from captioner.text.vocabulary import Vocabulary
+
+__all__ = ["Bundle", "default_bundle", "load_bundle", "read_manifest", "save_bundle"]
+
+WEIGHTS = "weights.safetensors"
+VOCABULARY = "vocabulary.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A model with all that its captions depend on.
+
+    Attributes:
+        name: the model's name, such as `flickr8k-mobilenet_v2-lstm`.
+        model: the network, float32, in evaluation mode.
+        training: where the weights come from (data, settings, phases), as JSON values.
+        scores: measured scores with their signature, as JSON values.
+        licence: the short name of the licence of the weights.
+    """
+
+    name: str
+    model: CaptionModel
+    vocabulary: Vocabulary
+    preprocessing: Preprocessing
+    decoding: DecodingOptions = field(default_factory=DecodingOptions)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    licence: str = "unstated"
+
+
+def load_bundle(path: str | os.PathLike[str]) -> Bundle:
+    """Read and verify a bundle.
+
+    Raises:
+        BundleError: the bundle is missing, incomplete, altered, or of a format that is not read here.
+    """
+    directory = Path(path)
+    manifest = read_manifest(directory)
+    try:
+        words = json.loads((directory / VOCABULARY).read_text(encoding="utf-8"))
+        vocabulary = Vocabulary(words)
+        model = CaptionModel(
+            EncoderConfiguration(**manifest["model"]["encoder"]),
+            DecoderConfiguration(**manifest["model"]["decoder"]),
+            vocabulary_size=len(vocabulary),
+        )
+        state = {name: tensor.float() for name, tensor in load_file(directory / WEIGHTS).items()}
+        # Counters of training steps are not stored: they change no output.
+        missing, unexpected = model.load_state_dict(state, strict=False)
+        wrong = [*(key for key in missing if not key.endswith("num_batches_tracked")), *unexpected]
+        if wrong:
+            raise BundleError(f"{directory / WEIGHTS} does not fit {MANIFEST}: '{wrong[0]}' is missing or unexpected")
+        return Bundle(
+            name=manifest["name"],
+            model=model.eval().requires_grad_(False),
+            vocabulary=vocabulary,
+            preprocessing=Preprocessing.from_dict(manifest["preprocessing"]),
+            decoding=DecodingOptions(**manifest["decoding"]),
+            training=manifest["training"],
+            scores=manifest["scores"],
+            licence=manifest["licence"],
+        )
+    except BundleError:
+        raise
+    except (CaptionerError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError, OSError) as error:
+        raise BundleError(f"{directory} is no usable bundle: {str(error).splitlines()[0]}") from error
+
+
+def save_bundle(bundle: Bundle, path: str | os.PathLike[str], *, card: str, licence_text: str) -> str:
+    """Write `bundle` to the directory `path`, replacing what is there at the very end; returns its digest.
+
+    Args:
+        card: the text of the model card, README.md.
+        licence_text: the text of the model's LICENSE.
+
+    Raises:
+        BundleError: the directory cannot be written, or holds something that is no bundle.
+    """
+    directory = Path(path)
+    if directory.exists() and not (directory / MANIFEST).is_file() and any(directory.iterdir()):
+        raise BundleError(f"{directory} is not empty and is no bundle; choose another directory")
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    except OSError as error:
+        raise BundleError(f"{directory} cannot be written: {error.strerror}") from error
+    try:
+        digest = _write(bundle, temporary, {"README.md": card, "LICENSE": licence_text})
+        temporary.chmod(0o755)
+        if directory.exists():
+            shutil.rmtree(directory)
+        temporary.rename(directory)
+    except OSError as error:
+        raise BundleError(f"{directory} cannot be written: {error.strerror}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return digest
+
+
+def _write(bundle: Bundle, directory: Path, texts: Mapping[str, str]) -> str:
+    state = {
+        name: tensor.detach().cpu().to(torch.float16).contiguous()
+        for name, tensor in bundle.model.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    save_file(state, directory / WEIGHTS)
+    words = json.dumps(list(bundle.vocabulary.ordinary), ensure_ascii=False, indent=0)
+    (directory / VOCABULARY).write_text(words + "\n", encoding="utf-8")
+    for name, text in texts.items():
+        (directory / name).write_text(text, encoding="utf-8")
+    files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(directory.iterdir())}
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "name": bundle.name,
+        "licence": bundle.licence,
+        "model": {
+            "encoder": asdict(bundle.model.encoder.configuration),
+            "decoder": asdict(bundle.model.decoder.configuration),
+        },
+        "preprocessing": bundle.preprocessing.to_dict(),
+        "decoding": asdict(bundle.decoding),
+        "tokenizer": {"name": tokenizer.NAME, "version": tokenizer.VERSION},
+        "training": dict(bundle.training),
+        "scores": dict(bundle.scores),
+        "files": files,
+    }
+    text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
+    (directory / MANIFEST).write_text(text, encoding="utf-8")
+    return digest_of(directory)

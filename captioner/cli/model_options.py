@@ -1,0 +1,47 @@
+"""The options of every command that captions pictures: which model, and how it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+def model_options(*, precision: str) -> Callable[[Command], Command]:
+    """Adds `--bundle`, `--device`, `--precision` (with this default) and `--batch-size` to a click command."""
+    options = (
+        click.option(
+            "--bundle",
+            metavar="FOLDER",
+            type=click.Path(path_type=Path),
+            help="The model bundle; the shipped one if not given.",
+        ),
+        click.option(
+            "--device",
+            type=click.Choice(["cpu", "cuda", "auto"]),
+            default="cpu",
+            show_default=True,
+            help="Where the model runs; auto is cuda where there is one.",
+        ),
+        click.option(
+            "--precision",
+            type=click.Choice(["auto", "float32", "bfloat16"]),
+            default=precision,
+            show_default=True,
+            help="Of the encoder; auto times both and takes the quicker one.",
+        ),
+        click.option(
+            "--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Pictures captioned at once."
+        ),
+    )
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):  # the decorator applied last is listed first
+            command = option(command)
+        return command
+
+    return decorate

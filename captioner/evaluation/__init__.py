@@ -1,0 +1,1 @@
+"""Scores of captions: the scorers' tokeniser, the metrics, and how varied the captions are."""

@@ -1,0 +1,1 @@
+"""The network: encoder, recurrent cells, attention, decoder. It knows no search."""

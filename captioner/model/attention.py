@@ -1,0 +1,39 @@
+"""Gated soft attention over the grid (Xu et al., Show, Attend and Tell, arXiv:1502.03044, sections 3.1.2 and 4.2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from captioner.model.configuration import DecoderConfiguration
+
+
+class GatedAttention(nn.Module):
+    """alpha = softmax(w . tanh(K + Q h)), context = sigmoid(G h) * sum alpha value (equations 5, 6 and 13).
+
+    We differ from the paper in one point: its gate is one number a step, ours is one a channel.
+    """
+
+    def __init__(self, configuration: DecoderConfiguration) -> None:
+        super().__init__()
+        hidden_size, size = configuration.hidden_size, configuration.attention_size
+        self.key = nn.Linear(hidden_size, size)
+        self.query = nn.Linear(hidden_size, size, bias=False)
+        self.energy = nn.Linear(size, 1, bias=False)  # a bias would vanish in the softmax
+        self.gate = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, hidden: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Look at the grid.
+
+        Args:
+            hidden: (N, K, H), the top layer's hidden state of K beams of N images.
+            keys: (N, P, A), `self.key(values)`, computed once an image.
+            values: (N, P, H), the projected grid.
+
+        Returns:
+            context (N, K, H) and attention (N, K, P), whose rows sum to 1.
+        """
+        compared = torch.tanh(keys.unsqueeze(1) + self.query(hidden).unsqueeze(2))  # (N, K, P, A)
+        attention = torch.softmax(self.energy(compared).squeeze(-1).float(), dim=-1).to(values.dtype)  # (N, K, P)
+        context = torch.sigmoid(self.gate(hidden)) * torch.bmm(attention, values)  # (N, K, H)
+        return context, attention

@@ -1,0 +1,32 @@
+"""Loss curves of a training run, from its CSV log to a PNG."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+
+def draw_curves(log: Path, file: Path) -> None:
+    """Draw the losses and the scores by epoch from `log`, Lightning's metrics.csv, into `file` (PNG)."""
+    from matplotlib.figure import Figure  # a second to import, and only the extra `train` brings it
+
+    with log.open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+
+    def series(name: str) -> tuple[list[int], list[float]]:
+        points = [(int(row["epoch"]) + 1, float(row[name])) for row in rows if row.get(name)]
+        return [epoch for epoch, _ in points], [value for _, value in points]
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    losses, scores = figure.subplots(1, 2)
+    for name, label in (("train_loss_epoch", "training"), ("val_loss", "development")):
+        losses.plot(*series(name), marker="o", markersize=3, label=label)
+    for name, label in (("cider", "CIDEr-D"), ("bleu4", "BLEU-4")):
+        scores.plot(*series(name), marker="o", markersize=3, label=label)
+    losses.set(title="cross-entropy a word", xlabel="epoch", ylabel="nats (label smoothing included)")
+    scores.set(title="development split", xlabel="epoch", ylabel="points, 0 to 100")
+    for axes in (losses, scores):
+        axes.grid(alpha=0.3)
+        axes.legend()
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    figure.savefig(file, dpi=120)

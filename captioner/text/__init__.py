@@ -1,0 +1,1 @@
+"""Captions as words and back: the tokenizer and the vocabulary."""

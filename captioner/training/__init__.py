@@ -1,0 +1,1 @@
+"""Training through PyTorch Lightning; it ends by writing a bundle."""

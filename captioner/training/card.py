@@ -1,0 +1,48 @@
+"""The model card and the licence text that a new bundle starts with."""
+
+from __future__ import annotations
+
+from captioner.bundle import Bundle
+
+
+def model_card(bundle: Bundle) -> str:
+    """README.md of a bundle, from what is known about it."""
+    encoder, decoder = bundle.model.encoder.configuration, bundle.model.decoder.configuration
+    parameters = sum(parameter.numel() for parameter in bundle.model.parameters())
+    attention = "gated soft attention over the grid" if decoder.attention else "no attention"
+    lines = [
+        f"# {bundle.name}",
+        "",
+        "A model that writes one English sentence about a photo.",
+        "",
+        f"- Encoder: {encoder.name} (padding: {encoder.padding}), its last grid of {bundle.model.encoder.channels} channels.",
+        f"- Decoder: {decoder.num_layers} x {decoder.cell}, hidden size {decoder.hidden_size}, {attention}.",
+        f"- Vocabulary: {len(bundle.vocabulary.ordinary)} words. Parameters: {parameters / 1e6:.1f} million.",
+        "",
+        "## Training",
+        "",
+    ]
+    for number, phase in enumerate(bundle.training.get("phases", []), start=1):
+        lines.append(
+            f"{number}. {phase['data']}, {phase['date']}: {phase['epochs']} epochs ({phase['steps']} steps) in "
+            f"{phase['minutes']} minutes; CIDEr-D {phase['dev_cider']} on the development split."
+        )
+    lines += [
+        "",
+        "## Limits",
+        "",
+        "It knows only what its training pictures show, in the words of their captions. It makes mistakes with full",
+        "confidence on pictures of another kind, and repeats the biases of its data. Do not use it where a wrong",
+        "sentence does harm.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def licence_text(data: str) -> str:
+    """LICENSE of a bundle that was just trained on `data`: its rights are the user's to settle."""
+    return (
+        f"This model was trained on the data set '{data}'.\n\n"
+        "No licence has been chosen for it yet. The rights in the data set, and in the weights that training\n"
+        "started from, may restrict how it can be used and passed on. Replace this text by your own choice.\n"
+    )

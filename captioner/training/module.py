@@ -1,0 +1,221 @@
+"""CaptionModule: the losses, the optimiser and the validation of one training run."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+import pytorch_lightning as lightning
+import torch
+from torch import Tensor, nn
+
+from captioner.bundle import Bundle, load_bundle
+from captioner.decoding import DecodingOptions
+from captioner.errors import ConfigurationError
+from captioner.evaluation import ptb
+from captioner.evaluation.metrics import CiderD, bleu
+from captioner.model.caption_model import CaptionModel
+from captioner.model.configuration import DecoderConfiguration, EncoderConfiguration
+from captioner.prediction import Captioner
+from captioner.text.vocabulary import Vocabulary
+from captioner.training.data import Batch, CaptionDataModule
+from captioner.training.feature_cache import cache_features
+from captioner.training.initialisation import copy_weights
+
+
+class CaptionModule(lightning.LightningModule):
+    """Cross-entropy training of a CaptionModel, validated by the captions that it writes."""
+
+    def __init__(
+        self,
+        encoder: EncoderConfiguration = EncoderConfiguration(),
+        decoder: DecoderConfiguration = DecoderConfiguration(),
+        weights: str | None = None,
+        train_encoder_from: str | None = None,
+        init_from: str | None = None,
+        learning_rate: float = 1.5e-3,
+        encoder_learning_rate: float = 1e-4,
+        weight_decay: float = 1e-4,
+        warmup: float = 0.1,
+        label_smoothing: float = 0.1,
+        decoding: DecodingOptions = DecodingOptions(),
+    ) -> None:
+        """Take the settings of a training run; the network is built when the vocabulary is known.
+
+        Args:
+            encoder: which CNN; a bundle given by `init_from` brings its own.
+            decoder: which recurrent network; likewise.
+            weights: of the encoder: `DEFAULT` (torchvision's download), a .safetensors or .pt file, or nothing.
+            train_encoder_from: the encoder learns from this part on, such as `features.14`; `all`, or nothing (frozen).
+            init_from: a bundle to start from; words that both vocabularies have keep their vectors.
+            learning_rate: the decoder's highest learning rate.
+            encoder_learning_rate: the encoder's.
+            weight_decay: AdamW's, on matrices only.
+            warmup: the share of all steps in which the learning rates rise; they then fall along a cosine.
+            label_smoothing: the probability mass that is spread over all words.
+            decoding: how validation decodes; the bundle stores it as its default.
+        """
+        super().__init__()
+        if weights is None and init_from is None and train_encoder_from != "all":
+            raise ConfigurationError(
+                "an encoder with random weights must learn: give model.weights, --init-from, or train_encoder_from: all"
+            )
+        self.settings = {
+            "learning_rate": learning_rate,
+            "encoder_learning_rate": encoder_learning_rate,
+            "weight_decay": weight_decay,
+            "warmup": warmup,
+            "label_smoothing": label_smoothing,
+            "train_encoder_from": train_encoder_from,
+        }
+        self.encoder_configuration = encoder
+        self.decoder_configuration = decoder
+        self.weights = weights
+        self.train_encoder_from = train_encoder_from
+        self.init_from = init_from
+        self.learning_rate = learning_rate
+        self.encoder_learning_rate = encoder_learning_rate
+        self.weight_decay = weight_decay
+        self.warmup = warmup
+        self.decoding = decoding
+        self.loss = nn.CrossEntropyLoss(ignore_index=Vocabulary.pad, label_smoothing=label_smoothing)
+        self.model: CaptionModel | None = None
+        self.name = ""
+        self.history: list[Any] = []
+        self._captioner: Captioner | None = None
+        self._captions: dict[int, str] = {}
+
+    def configure_model(self) -> None:
+        """Build the network for the data's vocabulary, and load what it starts from (Lightning's hook)."""
+        if self.model is not None:
+            return
+        data = self.data
+        start: Bundle | None = None
+        if self.init_from is not None:
+            start = load_bundle(self.init_from)
+            self.encoder_configuration = start.model.encoder.configuration
+            self.decoder_configuration = start.model.decoder.configuration
+            data.preprocessing = start.preprocessing
+            self.history = list(start.training.get("phases", []))
+        self.name = f"{data.root.name}-{self.encoder_configuration.name}-{self.decoder_configuration.cell}"
+        self.model = CaptionModel(
+            self.encoder_configuration, self.decoder_configuration, vocabulary_size=len(data.vocabulary)
+        )
+        if self.weights is not None:
+            self.model.encoder.load_weights(self.weights)
+        if start is not None:
+            shared = copy_weights(start, self.model, data.vocabulary)
+            known = len(data.vocabulary.ordinary)
+            print(f"{self.init_from}: {shared} of {known} words of the data keep their vectors", file=sys.stderr)
+        self.model.encoder.train_from(self.train_encoder_from)
+
+    @property
+    def data(self) -> CaptionDataModule:
+        """The data module of this run."""
+        data: CaptionDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        return data
+
+    @property
+    def network(self) -> CaptionModel:
+        """The network, once it is built."""
+        if self.model is None:
+            raise ConfigurationError("the network is built when training begins")
+        return self.model
+
+    def on_fit_start(self) -> None:
+        """A frozen encoder sees each picture once: its features are cached."""
+        data = self.data
+        if self.train_encoder_from is None:
+            for split in ("train", "dev"):
+                data.features[split] = cache_features(
+                    self.network, data.preprocessing, data.images(split), data.cache, device=self.device.type
+                )
+        self._references = data.references("dev")
+        self._cider = CiderD(self._references)
+
+    def on_train_epoch_start(self) -> None:
+        """Pretrained batch normalisation keeps its statistics; only a network from nothing learns them."""
+        self.network.encoder.train(self.weights is None and self.init_from is None)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits (N, K, T, V) by teacher forcing."""
+        if batch.features is not None:
+            features = batch.features.float()
+        elif batch.pixels is not None:
+            images = self.data.preprocessing.numbers(batch.pixels)  # (N, 3, H, W)
+            features = self.network.encoder(images.contiguous(memory_format=torch.channels_last))
+        logits: Tensor = self.network.decoder(features, batch.tokens[:, :, :-1])[0]
+        return logits
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """The mean cross-entropy of a word."""
+        logits = self(batch)
+        loss: Tensor = self.loss(logits.flatten(0, 2).float(), batch.tokens[:, :, 1:].flatten())
+        self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(batch.tokens))
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Caption with the weights of this moment, down the same corridor as everybody."""
+        self._captioner = Captioner(self.to_bundle({}), device=self.device.type)
+        self._captions = {}
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Teacher-forced loss, and captions by search."""
+        captioner = self._captioner
+        if captioner is None:
+            return
+        if batch.features is None and batch.pixels is not None:
+            features = captioner.encode(batch.pixels.cpu().numpy())
+        elif batch.features is not None:
+            features = batch.features.float()
+        logits = self.network.decoder(features, batch.tokens[:, :, :-1])[0]
+        loss = self.loss(logits.flatten(0, 2).float(), batch.tokens[:, :, 1:].flatten())
+        self.log("val_loss", loss, prog_bar=True, batch_size=len(batch.tokens))
+        with torch.autocast(self.device.type, enabled=False):  # as precise as the service will be
+            captions = captioner.caption_features(features.float())
+        for index, caption in zip(batch.indices.tolist(), captions, strict=True):
+            self._captions[index] = caption.text
+
+    def on_validation_epoch_end(self) -> None:
+        """CIDEr-D, BLEU-4 and the share of distinct captions on the development split."""
+        self._captioner = None
+        if len(self._captions) < len(self._references):
+            return  # Lightning's sanity check looks at a few batches only
+        hypotheses = [ptb.tokenize(self._captions[index]) for index in range(len(self._references))]
+        self.log("cider", float(self._cider.score(hypotheses).mean()), prog_bar=True)
+        self.log("bleu4", bleu(hypotheses, self._references)[3], prog_bar=True)
+        self.log("distinct", len(set(self._captions.values())) / len(self._captions))
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with one learning rate for the encoder and one for the decoder; warm-up, then a cosine."""
+        groups: list[dict[str, Any]] = []
+        for part, rate in ((self.network.encoder, self.encoder_learning_rate), (self.network.decoder, self.learning_rate)):
+            learning = [parameter for parameter in part.parameters() if parameter.requires_grad]
+            matrices = [parameter for parameter in learning if parameter.dim() > 1]
+            vectors = [parameter for parameter in learning if parameter.dim() <= 1]
+            groups.append({"params": matrices, "lr": rate, "weight_decay": self.weight_decay})
+            groups.append({"params": vectors, "lr": rate, "weight_decay": 0.0})
+        optimizer = torch.optim.AdamW([group for group in groups if group["params"]])
+        steps = int(self.trainer.estimated_stepping_batches)
+        rising = max(1, round(self.warmup * steps))
+
+        def factor(step: int) -> float:
+            if step < rising:
+                return (step + 1) / rising
+            return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1, steps - rising))))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def to_bundle(self, phase: dict[str, Any]) -> Bundle:
+        """The network of this moment as a bundle whose history ends with `phase`."""
+        data = self.data
+        return Bundle(
+            name=self.name,
+            model=self.network,
+            vocabulary=data.vocabulary,
+            preprocessing=data.preprocessing,
+            decoding=self.decoding,
+            training={"phases": [*self.history, phase]},
+        )

@@ -1,0 +1,69 @@
+"""The application: every door of the service around one captioner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flask import Flask, Response
+from flask.json.provider import DefaultJSONProvider
+
+from service import api, page, problems
+from service.captioning import Captioning, Engine
+from service.intake import OPTIONS
+from service.settings import Settings
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' blob: data:",  # blob: the chosen photo; data: the same photo in the page without JavaScript
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+SECURITY_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class _Json(DefaultJSONProvider):
+    """Rows in the order that the documents show, and captions in their own letters."""
+
+    sort_keys = False
+    ensure_ascii = False
+
+
+def create_app(captioner: Engine, settings: Settings, *, ready: Callable[[], bool] = lambda: True) -> Flask:
+    """The WSGI application. `ready` says whether /readyz answers 200; a server that drains makes it false.
+
+    `captioner` must apply `settings.limits` to the pictures; the rest of the bounds are kept here.
+    """
+    app = Flask("service")
+    app.json = _Json(app)
+    app.config.update(
+        MAX_CONTENT_LENGTH=settings.max_body_bytes,
+        # Room for a few files too many, so that the sender hears how many are allowed.
+        MAX_FORM_PARTS=2 * settings.max_files + len(OPTIONS),
+        MAX_FORM_MEMORY_SIZE=64 * 2**10,
+    )
+    captioning = Captioning(captioner, settings)
+    app.register_blueprint(api.create_blueprint(captioning, settings, ready))
+    app.register_blueprint(page.create_blueprint(captioning, settings))
+    problems.register(app)
+    app.after_request(_secure)
+    return app
+
+
+def _secure(response: Response) -> Response:
+    response.headers.update(SECURITY_HEADERS)
+    # Captions and uploaded photos stay out of every cache; the style sheet and the script keep Flask's own rules.
+    if response.mimetype in ("text/html", "application/json", problems.MEDIA_TYPE):
+        response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,130 @@
+"""Pictures for every test, drawn here; no photo of anyone is in this repository."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+Encode = Callable[..., bytes]
+Draw = Callable[..., Image.Image]
+
+
+def _draw(width: int = 160, height: int = 120, seed: int = 0) -> Image.Image:
+    """A smooth random RGB picture, so that JPEG and resizing have something to do."""
+    noise = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _encode(image: Image.Image, image_format: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, image_format, **options)
+    return file.getvalue()
+
+
+def _png(width: int, height: int, depth: int, colour: int, data: bytes) -> bytes:
+    """A PNG with any header before any data."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+@pytest.fixture(scope="session")
+def draw() -> Draw:
+    return _draw
+
+
+@pytest.fixture(scope="session")
+def encode() -> Encode:
+    return _encode
+
+
+@pytest.fixture(scope="session")
+def foreign_files() -> dict[str, bytes]:
+    """The first bytes of formats that are refused, under a word that the refusal must contain."""
+    rest = bytes(64)
+    return {
+        "HEIC": b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + rest,
+        "HEIF": b"\x00\x00\x00\x14ftypmif1\x00\x00\x00\x00mif1" + rest,
+        "AVIF": b"\x00\x00\x00\x1cftypmif1\x00\x00\x00\x00mif1avif" + rest,
+        "MP4": b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isommp42" + rest,
+        "SVG": b'\xef\xbb\xbf<?xml version="1.0"?>\n<SVG xmlns="http://www.w3.org/2000/svg"/>',
+        "HTML": b"\n<!DOCTYPE html><p>404",
+        "PDF": b"%PDF-1.7\n" + rest,
+        "PostScript": b"%!PS-Adobe-3.0 EPSF-3.0\n",
+        "Photoshop": b"8BPS\x00\x01" + rest,
+        "JPEG XL": b"\xff\x0a" + rest,
+        "JPEG 2000": b"\x00\x00\x00\x0cjP  \r\n\x87\n" + rest,
+        "ICO": b"\x00\x00\x01\x00\x01\x00" + rest,
+        "PNM": b"P6\n2 2\n255\n" + rest,
+        "FITS": b"SIMPLE  =                    T",
+        "ZIP": b"PK\x03\x04" + rest,
+    }
+
+
+@pytest.fixture(scope="session")
+def damaged_files() -> dict[str, bytes]:
+    """Files that must give UnreadableImage, whatever Pillow raises inside."""
+    picture = _draw()
+    jpeg = _encode(picture, "JPEG", quality=90)
+    png = _encode(picture, "PNG")
+    webp = _encode(picture, "WEBP")
+    gif = _encode(picture, "GIF")
+    bmp = _encode(picture, "BMP")
+    tiff = _encode(picture, "TIFF", compression="tiff_lzw")
+    middle = len(png) // 2
+    return {
+        "empty": b"",
+        "one byte": b"\xff",
+        "zeros": bytes(4096),
+        "text": b"This is not a picture.\n" * 40,
+        "jpeg: signature only": b"\xff\xd8\xff",
+        "jpeg: header only": jpeg[:200],
+        "jpeg: half": jpeg[: len(jpeg) // 2],
+        "jpeg: no size": jpeg.replace(struct.pack(">HH", 120, 160), bytes(4), 1),
+        "png: signature only": png[:8],
+        "png: half": png[:middle],
+        "png: a byte changed": png[:middle] + bytes([png[middle] ^ 255]) + png[middle + 1 :],
+        "png: no width": _png(0, 10, 8, 2, zlib.compress(b"")),
+        "png: depth 3": _png(8, 8, 3, 2, zlib.compress(bytes(200))),
+        "png: pixels missing": _png(100, 100, 8, 2, zlib.compress(bytes(50))),
+        "png: no zlib stream": _png(8, 8, 8, 2, b"garbage"),
+        "webp: signature only": webp[:12],
+        "webp: half": webp[: len(webp) // 2],
+        "gif: signature only": gif[:6],
+        "gif: half": gif[: len(gif) // 2],
+        "gif: no width": b"GIF89a" + bytes(32),
+        "bmp: signature only": bmp[:2],
+        "bmp: half": bmp[: len(bmp) // 2],
+        "bmp: 5 bits": bmp[:28] + b"\x05\x00" + bmp[30:],
+        "bmp: unknown compression": bmp[:30] + b"\x63\x00\x00\x00" + bmp[34:],
+        "tiff: signature only": tiff[:4],
+        "tiff: half": tiff[: len(tiff) // 2],
+        "tiff: directory nowhere": tiff[:4] + b"\xff\xff\xff\x7f" + tiff[8:],
+        "tiff: directory on itself": b"II*\x00\x08\x00\x00\x00\x00\x00\x08\x00\x00\x00",
+    }
+
+
+@pytest.fixture(scope="session")
+def bombs() -> dict[str, bytes]:
+    """Small files that announce enormous pictures: ImageTooLarge, before anything is decoded."""
+    rows = zlib.compress(bytes(1 + 13000 // 8) * 13000, 9)
+    frame = b"," + struct.pack("<HHHHBB", 0, 0, 65535, 65535, 0, 8)
+    extended = b"\x02\x00\x00\x00" + b"\xfe\x3f\x00" * 2
+    animation = b"WEBPVP8X" + struct.pack("<I", 10) + extended + b"ANIM" + struct.pack("<I", 6) + bytes(6)
+    return {
+        "png: 169 million": _png(13000, 13000, 1, 0, rows),
+        "png: 4 billion squared": _png(2**31 - 1, 2**31 - 1, 8, 6, zlib.compress(b"")),
+        "gif: 65535 squared": b"GIF89a" + struct.pack("<HH", 65535, 65535) + bytes(3) + frame,
+        "bmp: a billion": b"BM" + struct.pack("<IIIIiiHHIIiiII", 58, 0, 54, 40, 32000, 32000, 1, 24, 0, 0, 0, 0, 0, 0),
+        "webp: 16383 squared": b"RIFF" + struct.pack("<I", len(animation)) + animation,
+    }

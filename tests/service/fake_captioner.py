@@ -1,0 +1,79 @@
+"""A captioner that needs no model: it reads the pictures for real and makes its sentences up."""
+
+from __future__ import annotations
+
+import io
+import math
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from PIL import Image
+
+from captioner.decoding.options import DecodingOptions
+from captioner.errors import ImageError
+from captioner.images import ImageSource, read_image
+from captioner.prediction import Alternative, Caption, Outcome, Word
+
+WORDS = (("a", 0.91), ("<b>dog</b>", 0.62), ("runs", 0.48), ("on", 0.8), ("grass", 0.004))
+
+
+def make_caption(num_captions: int) -> Caption:
+    """A caption with markup in it, which a page must not obey; `num_captions` - 1 alternatives."""
+    probabilities = [probability for _, probability in WORDS] + [0.9]  # the last one is for the end
+    log_probability = sum(math.log(probability) for probability in probabilities)
+    return Caption(
+        text=" ".join(word for word, _ in WORDS),
+        score=log_probability / len(probabilities),
+        log_probability=log_probability,
+        confidence=math.exp(log_probability / len(probabilities)),
+        words=tuple(Word(word=word, probability=probability) for word, probability in WORDS),
+        alternatives=tuple(
+            Alternative(caption=f"another dog number {number}", score=-1.0 - number, log_probability=-5.0 - 5 * number)
+            for number in range(num_captions - 1)
+        ),
+        attention=None,
+    )
+
+
+class FakeCaptioner:
+    """Satisfies `service.captioning.Engine`. `gate` lets a test hold every request inside the model."""
+
+    def __init__(self) -> None:
+        self.model = "fake@0123456789ab"
+        self.options = DecodingOptions(beam_size=3)
+        self.manifest: dict[str, Any] = {
+            "licence": "CC-BY-4.0",
+            "scores": {"CIDEr-D": 50.0},
+            "training": {"path": "/x"},
+        }
+        self.gate = threading.Event()
+        self.gate.set()
+        self.arrived = threading.Semaphore(0)
+        self.asked: list[DecodingOptions | None] = []
+        self.failure: Exception | None = None
+
+    def stream(
+        self, sources: Iterable[ImageSource], options: DecodingOptions | None = None, *, batch_size: int = 32
+    ) -> Iterator[Outcome]:
+        """One outcome a source; raises `failure` when a test has set one."""
+        self.asked.append(options)
+        self.arrived.release()
+        assert self.gate.wait(20)
+        if self.failure is not None:
+            raise self.failure
+        for source in sources:
+            try:
+                read_image(source)
+            except ImageError as error:
+                yield Outcome(source=source, caption=None, error=error)
+            else:
+                caption = make_caption((options or self.options).num_captions)
+                yield Outcome(source=source, caption=caption, error=None)
+
+
+def make_picture(colour: str = "teal", kind: str = "PNG") -> bytes:
+    """The bytes of a small picture."""
+    stream = io.BytesIO()
+    Image.new("RGB", (40, 30), colour).save(stream, kind)
+    return stream.getvalue()

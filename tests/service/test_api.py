@@ -1,0 +1,243 @@
+"""The JSON API over a captioner that needs no model."""
+
+from __future__ import annotations
+
+import io
+import threading
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from captioner.decoding.options import DecodingOptions
+from captioner.errors import ConfigurationError
+from captioner.images import ImageLimits
+from service.app import create_app
+from service.settings import Settings
+from tests.service.fake_captioner import FakeCaptioner, make_picture
+
+
+def post(client: FlaskClient, *pictures: tuple[str, bytes], query: str = "", **fields: str) -> TestResponse:
+    """A multipart request with `pictures` (name, bytes) in the field image."""
+    files = [(io.BytesIO(data), name) for name, data in pictures]
+    return client.post(f"/v1/captions{query}", data={"image": files, **fields})
+
+
+def detail(response: TestResponse) -> str:
+    """The sentence of a problem."""
+    assert response.content_type == "application/problem+json"
+    text: str = response.get_json(force=True)["detail"]
+    return text
+
+
+def test_a_row_a_picture_in_order(client: FlaskClient) -> None:
+    response = post(client, ("b.png", make_picture("red")), ("a.jpg", make_picture("blue", "JPEG")))
+    assert response.status_code == 200
+    rows = response.get_json()["captions"]
+    assert [row["image"] for row in rows] == ["b.png", "a.jpg"]
+    assert list(rows[0]) == ["image", "caption", "score", "confidence", "alternatives", "words", "model"]
+    assert rows[0]["model"] == "fake@0123456789ab"
+    assert rows[0]["words"][1] == {"word": "<b>dog</b>", "probability": 0.62}
+
+
+def test_a_raw_body(client: FlaskClient, picture: bytes) -> None:
+    response = client.post("/v1/captions?num_captions=2", data=picture, content_type="image/png")
+    assert response.status_code == 200
+    (row,) = response.get_json()["captions"]
+    assert row["image"] == "image"
+    assert len(row["alternatives"]) == 1
+
+
+def test_one_bad_picture_of_many_fails_alone(client: FlaskClient, picture: bytes) -> None:
+    response = post(client, ("good.png", picture), ("bad.png", picture[:40]), ("also good.png", picture))
+    assert response.status_code == 200
+    good, bad, also_good = response.get_json()["captions"]
+    assert "caption" in good
+    assert "caption" in also_good
+    assert bad["image"] == "bad.png"
+    assert bad["error"]["type"] == "UnreadableImage"
+    assert set(bad) == {"image", "error"}
+
+
+@pytest.mark.parametrize(
+    ("data", "status"), [(b"", 422), (b"nothing", 422), (b"\x00\x00\x00\x18ftypheic" + bytes(64), 415)]
+)
+def test_a_single_bad_picture_is_a_problem(client: FlaskClient, data: bytes, status: int) -> None:
+    response = post(client, ("only.png", data))
+    assert response.status_code == status
+    detail(response)
+
+
+@pytest.mark.parametrize("in_form", [True, False])
+def test_options_reach_the_captioner(
+    client: FlaskClient, captioner: FakeCaptioner, picture: bytes, in_form: bool
+) -> None:
+    given = {"beam_size": "5", "num_captions": "4", "length_penalty": "0.7", "min_length": "2", "max_length": "9"}
+    query = "" if in_form else "?" + "&".join(f"{name}={value}" for name, value in given.items())
+    response = post(client, ("a.png", picture), query=query, **(given if in_form else {}))
+    assert response.status_code == 200
+    assert captioner.asked == [
+        DecodingOptions(beam_size=5, num_captions=4, length_penalty=0.7, min_length=2, max_length=9)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("?beams=3", "beams"),
+        ("?beam_size=three", "whole number"),
+        ("?beam_size=1_0", "whole number"),
+        ("?beam_size=" + "9" * 6000, "whole number"),
+        ("?beam_size=", "whole number"),
+        ("?length_penalty=nan", "a number"),
+        ("?beam_size=3&beam_size=4", "2 times"),
+        ("?beam_size=0", "beam_size"),
+        ("?beam_size=17", "at most 16"),
+        ("?max_length=65", "at most 64"),
+        ("?num_captions=4", "num_captions"),
+        ("?min_length=9&max_length=8", "min_length"),
+        ("?image=x", "image"),
+    ],
+)
+def test_wrong_options_are_refused(
+    client: FlaskClient, captioner: FakeCaptioner, picture: bytes, query: str, said: str
+) -> None:
+    response = post(client, ("a.png", picture), query=query)
+    assert response.status_code == 422
+    assert said in detail(response)
+    assert captioner.asked == []
+
+
+def test_the_same_option_in_query_and_form_is_refused(client: FlaskClient, picture: bytes) -> None:
+    response = post(client, ("a.png", picture), query="?beam_size=3", beam_size="3")
+    assert response.status_code == 422
+
+
+def test_no_picture(client: FlaskClient) -> None:
+    assert client.post("/v1/captions", data={"beam_size": "3", "image": (io.BytesIO(), "")}).status_code == 422
+    assert client.post("/v1/captions", data={"photo": (io.BytesIO(b"x"), "a.png")}).status_code == 422
+    assert client.post("/v1/captions", data=b"--", content_type="multipart/form-data").status_code == 422
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "application/json", ""])
+def test_other_bodies(client: FlaskClient, content_type: str) -> None:
+    response = client.post("/v1/captions", data=b"a=1", content_type=content_type)
+    assert response.status_code == 415
+    assert "image" in detail(response)
+
+
+def test_a_body_without_a_length(client: FlaskClient) -> None:
+    assert client.post("/v1/captions", content_type="image/png").status_code == 411
+
+
+def test_too_many_pictures(client: FlaskClient, picture: bytes) -> None:
+    four = post(client, *[(f"{number}.png", picture) for number in range(4)])
+    assert four.status_code == 413
+    assert "at most 3" in detail(four)
+    many_parts = client.post("/v1/captions", data={"beam_size": ["3"] * 40}, content_type="multipart/form-data")
+    assert many_parts.status_code == 413
+
+
+def test_too_many_bytes(captioner: FakeCaptioner, picture: bytes) -> None:
+    settings = Settings(max_body_bytes=1000, limits=ImageLimits(max_bytes=1000))
+    client = create_app(captioner, settings).test_client()
+    assert client.post("/v1/captions", data=bytes(1001), content_type="image/png").status_code == 413
+    assert post(client, ("a.png", bytes(2000))).status_code == 413
+    assert client.post("/v1/captions", data=picture, content_type="image/png").status_code == 200
+
+
+def test_a_full_service_says_when_to_come_back(client: FlaskClient, captioner: FakeCaptioner, picture: bytes) -> None:
+    captioner.gate.clear()
+    statuses: list[int] = []
+    waiting = [
+        threading.Thread(
+            target=lambda: statuses.append(
+                client.application.test_client()
+                .post("/v1/captions", data=picture, content_type="image/png")
+                .status_code
+            )
+        )
+        for _ in range(2)
+    ]
+    for thread in waiting:
+        thread.start()
+        assert captioner.arrived.acquire(timeout=10)
+    try:
+        for path in ("/v1/captions", "/"):
+            refused = client.post(path, data=picture, content_type="image/png")
+            assert refused.status_code == 503
+            assert refused.headers["Retry-After"] == "1"
+        assert client.get("/healthz").status_code == 200
+    finally:
+        captioner.gate.set()
+        for thread in waiting:
+            thread.join(10)
+    assert statuses == [200, 200]
+    assert client.post("/v1/captions", data=picture, content_type="image/png").status_code == 200
+
+
+def test_a_place_is_given_back_after_an_error(client: FlaskClient, captioner: FakeCaptioner, picture: bytes) -> None:
+    for _ in range(5):
+        assert client.post("/v1/captions", data=b"x", content_type="text/plain").status_code == 415
+    captioner.failure = RuntimeError("inside")
+    for _ in range(5):
+        assert client.post("/v1/captions", data=picture, content_type="image/png").status_code == 500
+    captioner.failure = None
+    assert client.post("/v1/captions", data=picture, content_type="image/png").status_code == 200
+
+
+def test_the_model(client: FlaskClient) -> None:
+    assert client.get("/v1/model").get_json() == {
+        "name": "fake",
+        "digest": "0123456789ab",
+        "licence": "CC-BY-4.0",
+        "scores": {"CIDEr-D": 50.0},  # and nothing of its training
+        "decoding": DecodingOptions(beam_size=3).to_dict(),
+    }
+
+
+def test_health(captioner: FakeCaptioner) -> None:
+    answers: dict[str, Any] = {"ready": True}
+    client = create_app(captioner, Settings(), ready=lambda: answers["ready"]).test_client()
+    assert client.get("/readyz").get_json() == {"status": "ready"}
+    answers["ready"] = False
+    assert client.get("/readyz").status_code == 503
+    assert client.get("/healthz").get_json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/model", "/healthz", "/nowhere", "/static/page.js", "/static/page.css"])
+def test_every_answer_has_the_security_headers(client: FlaskClient, path: str) -> None:
+    with client.get(path) as response:
+        policy = response.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'; ")
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers["Referrer-Policy"] == "no-referrer"
+
+
+def test_settings_refuse_contradictions() -> None:
+    with pytest.raises(ConfigurationError, match="max_waiting"):
+        Settings(threads=4, max_waiting=4)
+    with pytest.raises(ConfigurationError, match="max_body_bytes"):
+        Settings(max_body_bytes=1000)
+    with pytest.raises(ConfigurationError, match="port"):
+        Settings(port=70000)
+    with pytest.raises(ConfigurationError, match="max_files"):
+        Settings(max_files=0)
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("example.org", False),
+    ],
+)
+def test_which_hosts_are_local(host: str, local: bool) -> None:
+    assert Settings(host=host).is_local is local

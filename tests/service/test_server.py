@@ -1,0 +1,161 @@
+"""The real server in a real process: it drains, and slow clients stop nobody."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from captioner.errors import ConfigurationError
+from service.app import create_app
+from service.server import Server, listen
+from service.settings import Settings
+from tests.service.fake_captioner import FakeCaptioner
+
+ROOT = Path(__file__).parents[2]
+
+
+class Running:
+    """A server process around a captioner that takes some seconds a request."""
+
+    def __init__(self, seconds: float) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.service.serve_fake", str(seconds)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self._lines = self.process.stdout
+        self.address = urlsplit(self.line())
+
+    def line(self) -> str:
+        """The next line that the process prints."""
+        return self._lines.readline().strip()
+
+    def connect(self) -> http.client.HTTPConnection:
+        """A new connection."""
+        return http.client.HTTPConnection(self.address.hostname or "", self.address.port, timeout=20)
+
+    def close(self) -> None:
+        """End the process, whatever it does."""
+        self.process.kill()
+        self.process.wait(10)
+        self._lines.close()
+
+
+@contextlib.contextmanager
+def running(seconds: float) -> Iterator[Running]:
+    """A `Running` that is closed in the end."""
+    server = Running(seconds)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_requests_in_flight_are_answered(picture: bytes, number: signal.Signals) -> None:
+    answers: list[tuple[int, str | None]] = []
+
+    def ask(server: Running) -> None:
+        with contextlib.closing(server.connect()) as connection:
+            connection.request("POST", "/v1/captions", picture, {"Content-Type": "image/png"})
+            response = connection.getresponse()
+            assert json.loads(response.read())["captions"]
+            answers.append((response.status, response.headers["Connection"]))
+
+    with running(seconds=1) as server, contextlib.closing(server.connect()) as idle:
+        idle.request("GET", "/readyz")
+        idle.getresponse().read()  # and the connection stays open
+        asking = [threading.Thread(target=ask, args=(server,)) for _ in range(6)]
+        for thread in asking:
+            thread.start()
+        for _ in asking:
+            assert server.line() == "arrived"
+        os.kill(server.process.pid, number)
+        time.sleep(0.3)
+        with pytest.raises(ConnectionRefusedError):
+            server.connect().connect()
+        assert answers == []  # the signal came while all six were inside
+        for thread in asking:
+            thread.join(20)
+        assert answers == [(200, "close")] * 6
+        assert server.process.wait(10) == 0
+        assert server.line() == "stopped"
+
+
+def test_a_connection_that_waits_in_the_kernel_is_answered(picture: bytes) -> None:
+    """Connected and sent, but not accepted yet, when the server is told to stop: no thread runs before `run`."""
+    app = create_app(FakeCaptioner(), Settings())
+    settings = Settings(port=0)
+    server = Server(app, settings, listen(settings))
+    address = urlsplit(server.url)
+    connections = [http.client.HTTPConnection(address.hostname or "", address.port, timeout=20) for _ in range(5)]
+    for connection in connections:
+        connection.request("POST", "/v1/captions", picture, {"Content-Type": "image/png"})
+    server.stop()
+    server.run()
+    for connection in connections:
+        assert connection.getresponse().status == 200
+        connection.close()
+
+
+def test_slow_clients_do_not_block_the_others() -> None:
+    head = b"POST /v1/captions HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n"
+    with running(seconds=0) as server, contextlib.ExitStack() as stack:
+        for number in range(120):
+            client = stack.enter_context(
+                socket.create_connection((server.address.hostname or "", server.address.port or 0), timeout=20)
+            )
+            client.sendall(head if number % 2 else head + b"\r\n" + bytes(100))
+        started = time.monotonic()
+        with contextlib.closing(server.connect()) as connection:
+            connection.request("GET", "/healthz")
+            assert connection.getresponse().status == 200
+        assert time.monotonic() - started < 5  # it hangs, or it takes milliseconds
+        server.process.terminate()
+        assert server.process.wait(10) == 0  # nor do they hold up the end
+
+
+def test_waitress_refuses_with_problems() -> None:
+    requests = {
+        b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 20_000 + b"\r\n\r\n": 431,
+        b"POST /v1/captions HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n": 413,
+        b"nonsense\r\n\r\n": 400,
+    }
+    with running(seconds=0) as server:
+        for data, status in requests.items():
+            with contextlib.closing(server.connect()) as connection:
+                connection.connect()
+                connection.sock.sendall(data)
+                response = http.client.HTTPResponse(connection.sock)
+                response.begin()
+                assert response.status == status
+                assert response.headers["Content-Type"] == "application/problem+json"
+                assert response.headers["X-Content-Type-Options"] == "nosniff"
+                assert json.loads(response.read())["status"] == status
+
+
+def test_a_busy_port_is_one_sentence() -> None:
+    with contextlib.closing(listen(Settings(port=0))) as taken:
+        taken.listen()
+        with pytest.raises(ConfigurationError, match="choose another port"):
+            listen(Settings(port=taken.getsockname()[1]))
+
+
+def test_an_unknown_host_is_one_sentence() -> None:
+    with pytest.raises(ConfigurationError, match="no address"):
+        listen(Settings(host="no such host"))
