@@ -24,7 +24,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from captioner.decoding import DecodingOptions
+from captioner.decoding.options import DecodingOptions
 from captioner.errors import BundleError, CaptionerError
 from captioner.manifest import FORMAT_VERSION, MANIFEST, default_bundle, digest_of, read_manifest
 from captioner.model.caption_model import CaptionModel

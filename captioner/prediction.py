@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from captioner.bundle import Bundle, default_bundle, load_bundle
-from captioner.decoding import DecodingOptions, Hypothesis, search
+from captioner.decoding.options import DecodingOptions
+from captioner.decoding.search import Hypothesis, search
 from captioner.errors import ImageError
 from captioner.images import ImageLimits, ImageSource
 from captioner.manifest import digest_of, read_manifest

@@ -33,7 +33,8 @@ class Preprocessing:
     def numbers(self, pixels: Tensor) -> Tensor:
         """The floats (N, 3, H, W) of `pixels`, uint8 (N, H, W, 3)."""
         images = F.convert_image_dtype(pixels.permute(0, 3, 1, 2), torch.float32)  # (N, 3, H, W)
-        return F.normalize(images, list(self.mean), list(self.std))
+        normalised: Tensor = F.normalize(images, list(self.mean), list(self.std))
+        return normalised
 
     def __call__(self, image: Image.Image) -> Tensor:
         """The floats (3, H, W) of an upright RGB picture."""

@@ -1,4 +1,4 @@
-"""The generated toy data set: small pictures of coloured shapes, each with the one caption that a small grammar gives it.
+"""The generated toy data set: small pictures of coloured shapes, each with the one caption a small grammar gives it.
 
     Meaning  what is to be seen; `all_meanings` lists every one of them
       -> compose      Scene: exact places, radii and colours, jittered        (random)
@@ -195,10 +195,10 @@ def compose(meaning: Meaning, chance: random.Random) -> Scene:
         case Counted(number, look):
             quarters = [(x, y) for x in (16.0, 48.0) for y in (16.0, 48.0)]
             places = chance.sample(quarters, NUMBERS[number])
-            items = [_item(look, (_near(x, 2.5, chance), _near(y, 2.5, chance)), chance) for x, y in places]
+            items = [_item(look, (_near(x, 2.2, chance), _near(y, 2.2, chance)), chance) for x, y in places]
         case Related(first, relation, second):
             across = chance.uniform(17.0, 47.0)  # where the pair is, across the direction of its relation
-            places = [(_near(along, 2.5, chance), _near(across, 3.0, chance)) for along in (16.0, 48.0)]
+            places = [(_near(along, 2.2, chance), _near(across, 3.0, chance)) for along in (16.0, 48.0)]
             if relation == "above":
                 places = [(y, x) for x, y in places]
             items = [_item(look, place, chance) for look, place in zip((first, second), places, strict=True)]
@@ -208,8 +208,8 @@ def compose(meaning: Meaning, chance: random.Random) -> Scene:
 
 
 def _third(index: int, chance: random.Random) -> float:
-    # The outer centres stay a large radius away from the edge, and 11 pixels from those in the middle.
-    return _near((15.0, 32.0, 49.0)[index], 2.0, chance)
+    # The outer centres stay a large radius and a pixel away from the edge, and 13 pixels from those in the middle.
+    return _near((15.5, 32.0, 48.5)[index], 1.7, chance)
 
 
 def _near(value: float, jitter: float, chance: random.Random) -> float:

@@ -1,9 +1,5 @@
 """Decoding: from a step function to the best captions. It knows no model.
 
-`DecodingOptions` says what to look for, `search` looks for it, a `Hypothesis` is what comes out.
+`options.DecodingOptions` says what to look for, `search.search` looks for it, a `search.Hypothesis` is what comes out.
+Nothing is imported here, so that the options can be read without importing torch.
 """
-
-from captioner.decoding.options import DecodingOptions
-from captioner.decoding.search import Hypothesis, search
-
-__all__ = ["DecodingOptions", "Hypothesis", "search"]

@@ -27,7 +27,9 @@ class EncoderConfiguration:
 
     def __post_init__(self) -> None:
         if self.padding not in PADDINGS:
-            raise ConfigurationError(f"encoder padding '{self.padding}' is unknown; choose one of {', '.join(PADDINGS)}")
+            raise ConfigurationError(
+                f"encoder padding '{self.padding}' is unknown; choose one of {', '.join(PADDINGS)}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,7 +65,8 @@ class Decoder(nn.Module):
         values = self.project(features)  # (N, P, H)
         mean = values.mean(dim=1)  # (N, H)
         layers = self.configuration.num_layers
-        first = torch.tanh(self.initial(mean)).unflatten(1, (-1, 1, self.configuration.hidden_size))
+        first = torch.tanh(self.initial(mean))  # (N, L H), or (N, 2 L H) with memory
+        first = first.view(len(mean), -1, 1, self.configuration.hidden_size)  # (N, L or 2 L, 1, H)
         first = first.expand(-1, -1, beams, -1).transpose(0, 1).contiguous()  # (L or 2 L, N, K, H)
         return DecoderState(
             hidden=first[:layers],

@@ -26,9 +26,17 @@ class SamePaddedConv2d(nn.Conv2d):
     @classmethod
     def like(cls, convolution: nn.Conv2d) -> SamePaddedConv2d:
         """A convolution of the same shape and weights that pads by itself."""
-        shape = (convolution.in_channels, convolution.out_channels, convolution.kernel_size, convolution.stride)
+        height, width = convolution.kernel_size
+        down, across = convolution.stride
+        dilation_down, dilation_across = convolution.dilation
         same = cls(
-            *shape, dilation=convolution.dilation, groups=convolution.groups, bias=convolution.bias is not None
+            convolution.in_channels,
+            convolution.out_channels,
+            (height, width),
+            stride=(down, across),
+            dilation=(dilation_down, dilation_across),
+            groups=convolution.groups,
+            bias=convolution.bias is not None,
         )
         same.load_state_dict(convolution.state_dict())
         return same
@@ -42,7 +50,9 @@ class SamePaddedConv2d(nn.Conv2d):
             )
         )
         sides = (horizontal // 2, horizontal - horizontal // 2, vertical // 2, vertical - vertical // 2)
-        return self._conv_forward(nn.functional.pad(input, sides), self.weight, self.bias)
+        return nn.functional.conv2d(
+            nn.functional.pad(input, sides), self.weight, self.bias, self.stride, 0, self.dilation, self.groups
+        )
 
 
 class Encoder(nn.Module):
@@ -91,7 +101,8 @@ class Encoder(nn.Module):
         if first is None:
             if stage not in stages:
                 raise ConfigurationError(
-                    f"encoder {self.configuration.name} has no part '{stage}'; choose 'all' or one of {', '.join(stages)}"
+                    f"encoder {self.configuration.name} has no part '{stage}'; "
+                    f"choose 'all' or one of {', '.join(stages)}"
                 )
             first = stages.index(stage)
         learning = tuple(name + "." for name in stages[first:])
@@ -154,9 +165,10 @@ def _cut(network: nn.Module, configuration: EncoderConfiguration) -> GraphModule
         raise ConfigurationError(
             f"encoder {configuration.name} has no node '{node}' to cut at; the last ones are {', '.join(nodes[-8:])}"
         )
-    return feature_extraction.create_feature_extractor(
+    cut: GraphModule = feature_extraction.create_feature_extractor(
         network, {node: "grid"}, tracer_kwargs=tracer, suppress_diff_warning=True
     )
+    return cut
 
 
 def _last_grid(network: nn.Module, nodes: list[str], tracer: dict[str, list[type]]) -> str:

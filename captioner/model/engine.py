@@ -1,4 +1,4 @@
-"""Engine: how a model is run to caption pictures: `encode`, `initial_state`, `step`. Prediction knows nothing else of it."""
+"""Engine: how a model is run to caption pictures. Prediction knows `encode`, `initial_state`, `step`, nothing else."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class TorchEngine:
     @torch.inference_mode()
     def _bfloat16_is_quicker(self) -> bool:
         if self.device.type == "cuda":
-            return torch.cuda.is_bf16_supported()
+            return bool(torch.cuda.is_bf16_supported())
         half = copy.deepcopy(self._network).to(torch.bfloat16)
         images = torch.zeros(8, 3, 224, 224)
         seconds = {torch.float32: float("inf"), torch.bfloat16: float("inf")}

@@ -15,7 +15,7 @@ def model_card(bundle: Bundle) -> str:
         "",
         "A model that writes one English sentence about a photo.",
         "",
-        f"- Encoder: {encoder.name} (padding: {encoder.padding}), its last grid of {bundle.model.encoder.channels} channels.",
+        f"- Encoder: {encoder.name} (padding: {encoder.padding}), its last grid, {bundle.model.encoder.channels} channels.",
         f"- Decoder: {decoder.num_layers} x {decoder.cell}, hidden size {decoder.hidden_size}, {attention}.",
         f"- Vocabulary: {len(bundle.vocabulary.ordinary)} words. Parameters: {parameters / 1e6:.1f} million.",
         "",

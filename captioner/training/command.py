@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import click
 import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
@@ -118,4 +119,4 @@ def write_bundle(command: TrainCommand, *, seconds: float) -> None:
     bundle = module.to_bundle(phase)
     directory = Path(command.config["fit"]["output"]) / "bundle"
     digest = save_bundle(bundle, directory, card=model_card(bundle), licence_text=licence_text(module.data.root.name))
-    print(f"bundle {bundle.name}@{digest} written to {directory}", file=sys.stderr)
+    click.echo(f"bundle {bundle.name}@{digest} written to {directory}", err=True)

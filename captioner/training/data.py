@@ -110,6 +110,7 @@ class CaptionDataModule(lightning.LightningDataModule):
         batch_size: int = 32,
         captions_per_image: int = 5,
         min_count: int = 5,
+        max_words: int = 20,
         cache: str = "runs/features",
         num_workers: int = 2,
     ) -> None:
@@ -122,6 +123,7 @@ class CaptionDataModule(lightning.LightningDataModule):
             batch_size: pictures a step.
             captions_per_image: at most so many captions of a picture a step, drawn anew each time if there are more.
             min_count: a word must occur so often in the training captions to be in the vocabulary.
+            max_words: training captions are cut after so many words (they then have no end to learn).
             cache: the folder for the features of a frozen encoder.
             num_workers: processes that read pictures.
         """
@@ -132,6 +134,7 @@ class CaptionDataModule(lightning.LightningDataModule):
         self.batch_size = batch_size
         self.captions_per_image = captions_per_image
         self.min_count = min_count
+        self.max_words = max_words
         self.cache = Path(cache)
         self.num_workers = num_workers
         self.features: dict[str, FeatureCache] = {}
@@ -152,7 +155,9 @@ class CaptionDataModule(lightning.LightningDataModule):
         captions = (caption for record in self._words["train"] for caption in record)
         self.vocabulary = Vocabulary.build(captions, min_count=self.min_count)
         if not self.vocabulary.ordinary:
-            raise DatasetError(f"no word of {self.root} occurs {self.min_count} times in training; lower data.min_count")
+            raise DatasetError(
+                f"no word of {self.root} occurs {self.min_count} times in training; lower data.min_count"
+            )
 
     def images(self, split: str) -> list[Path]:
         """The pictures of `split`, in order."""
@@ -197,7 +202,8 @@ class CaptionDataModule(lightning.LightningDataModule):
         )
 
     def _ids(self, words: Sequence[str]) -> list[int]:
-        return [Vocabulary.start, *self.vocabulary.encode(words), Vocabulary.end]
+        ids = [Vocabulary.start, *self.vocabulary.encode(words), Vocabulary.end]
+        return ids[: self.max_words + 1]  # the last id is only predicted, never fed
 
     def _collate(self, items: Sequence[_Item]) -> Batch:
         chosen = [_choose(item.captions, self.captions_per_image) for item in items]

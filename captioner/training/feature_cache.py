@@ -11,10 +11,10 @@ import hashlib
 import itertools
 import json
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
 import numpy as np
 import torch
 from torch import Tensor
@@ -82,16 +82,17 @@ def _key(model: CaptionModel, preprocessing: Preprocessing, images: Sequence[Pat
 def _announce(file: Path, shape: tuple[int, int, int], done: int) -> None:
     images, places, channels = shape
     size = images * places * channels * 2
-    print(
+    click.echo(
         f"feature cache {file}: {size / 1e9:.2f} GB for {images} pictures ({places} x {channels} float16 each)"
         + (f", {done} are there already" if done else ""),
-        file=sys.stderr,
+        err=True,
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(file.parent).free + (file.stat().st_size if file.is_file() else 0)
     if free < size:
         raise ConfigurationError(
-            f"the feature cache needs {size / 1e9:.2f} GB, {file.parent} has {free / 1e9:.2f}: choose another data.cache"
+            f"the feature cache needs {size / 1e9:.2f} GB, {file.parent} has {free / 1e9:.2f}: choose another "
+            "data.cache"
         )
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import sys
 from typing import Any
 
+import click
 import pytorch_lightning as lightning
 import torch
 from torch import Tensor, nn
 
 from captioner.bundle import Bundle, load_bundle
-from captioner.decoding import DecodingOptions
+from captioner.decoding.options import DecodingOptions
 from captioner.errors import ConfigurationError
 from captioner.evaluation import ptb
 from captioner.evaluation.metrics import CiderD, bleu
@@ -107,8 +107,15 @@ class CaptionModule(lightning.LightningModule):
         if start is not None:
             shared = copy_weights(start, self.model, data.vocabulary)
             known = len(data.vocabulary.ordinary)
-            print(f"{self.init_from}: {shared} of {known} words of the data keep their vectors", file=sys.stderr)
+            click.echo(f"{self.init_from}: {shared} of {known} words of the data keep their vectors", err=True)
         self.model.encoder.train_from(self.train_encoder_from)
+        self.model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.train_encoder_from is None:  # a frozen encoder need see each picture only once
+            device = self.trainer.strategy.root_device.type
+            for split in ("train", "dev"):
+                data.features[split] = cache_features(
+                    self.model, data.preprocessing, data.images(split), data.cache, device=device
+                )
 
     @property
     def data(self) -> CaptionDataModule:
@@ -124,14 +131,8 @@ class CaptionModule(lightning.LightningModule):
         return self.model
 
     def on_fit_start(self) -> None:
-        """A frozen encoder sees each picture once: its features are cached."""
-        data = self.data
-        if self.train_encoder_from is None:
-            for split in ("train", "dev"):
-                data.features[split] = cache_features(
-                    self.network, data.preprocessing, data.images(split), data.cache, device=self.device.type
-                )
-        self._references = data.references("dev")
+        """Prepare the references that validation compares with."""
+        self._references = self.data.references("dev")
         self._cider = CiderD(self._references)
 
     def on_train_epoch_start(self) -> None:
@@ -190,7 +191,10 @@ class CaptionModule(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW with one learning rate for the encoder and one for the decoder; warm-up, then a cosine."""
         groups: list[dict[str, Any]] = []
-        for part, rate in ((self.network.encoder, self.encoder_learning_rate), (self.network.decoder, self.learning_rate)):
+        for part, rate in (
+            (self.network.encoder, self.encoder_learning_rate),
+            (self.network.decoder, self.learning_rate),
+        ):
             learning = [parameter for parameter in part.parameters() if parameter.requires_grad]
             matrices = [parameter for parameter in learning if parameter.dim() > 1]
             vectors = [parameter for parameter in learning if parameter.dim() <= 1]

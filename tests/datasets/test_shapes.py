@@ -137,24 +137,23 @@ def blob(patch: dict[tuple[int, int], tuple[int, ...]], background: tuple[int, .
     # The commonest pixel is one of the inside: those of the edge are mixed with the background.
     inside = Counter(patch.values()).most_common(1)[0][0]
     red, green, blue = inside
-    covered = [place for place, pixel in patch.items() if contrast(pixel, background) * 2 > contrast(inside, background)]
+    covered = [
+        place for place, pixel in patch.items() if contrast(pixel, background) * 2 > contrast(inside, background)
+    ]
     columns, rows = [x for x, _ in covered], [y for _, y in covered]
-    assert min(columns + rows) > 0 and max(columns + rows) < SIDE - 1, "a shape is cut off"
+    assert 0 < min(columns + rows) <= max(columns + rows) < SIDE - 1, "a shape is cut off"
     width, height = max(columns) - min(columns) + 1, max(rows) - min(rows) + 1
-    widths = [rows.count(y) / width for y in range(min(rows), max(rows) + 1)]
-    look = Look("small" if max(width, height) < 18 else "large", colour_of(red, green, blue), shape_of(widths))
-    return Blob(look, (min(columns) + max(columns) + 1) / 2, (min(rows) + max(rows) + 1) / 2)
+    x, y = (min(columns) + max(columns) + 1) / 2, (min(rows) + max(rows) + 1) / 2
+    widths = [rows.count(row) / width for row in range(min(rows), max(rows) + 1)]
+    shape = "star" if (int(x), max(rows)) not in covered else shape_of(widths)  # only a star stands on two legs
+    return Blob(Look("small" if max(width, height) < 18 else "large", colour_of(red, green, blue), shape), x, y)
 
 
 def shape_of(widths: list[float]) -> str:
-    """The shape by how much of its bounding box's width each row of it fills, from the top down."""
+    """The shape by which part of its bounding box's width each row of it fills, from the top down."""
     filled = sum(widths) / len(widths)
-    if filled > 0.9:
-        return "square"
-    if filled > 0.7:
-        return "circle"
-    if filled < 0.44:
-        return "star"
+    if filled > 0.67:
+        return "square" if filled > 0.92 else "circle"
     # A triangle is widest at the bottom, a cross in the middle.
     widest = [(row + 0.5) / len(widths) for row, width in enumerate(widths) if width == max(widths)]
     return "triangle" if sum(widest) / len(widest) > 0.75 else "cross"
@@ -183,9 +182,9 @@ def sentence_of(found: list[Blob]) -> str:
     if len(set(words)) == 1:
         plural = "es" if words[0].endswith("s") else "s"
         return f"{('two', 'three', 'four')[len(found) - 2]} {words[0]}{plural}"
-    first, second = found
+    first, second = found  # and no third
     apart = (abs(first.x - second.x), abs(first.y - second.y))
-    assert len(found) == 2 and max(apart) > 2 * min(apart), "the relation is not plain to see"
+    assert max(apart) > 2 * min(apart), "the relation is not plain to see"
     if apart[0] > apart[1]:
         return f"a {words[0]} left of a {words[1]}" if first.x < second.x else f"a {words[1]} left of a {words[0]}"
     return f"a {words[0]} above a {words[1]}" if first.y < second.y else f"a {words[1]} above a {words[0]}"
@@ -337,5 +336,6 @@ def test_the_command_writes_once_and_then_says_so(tmp_path: Path) -> None:
     assert (first.returncode, second.returncode, third.returncode) == (0, 0, 1)
     assert "9,000 training" in first.stdout
     assert "already there" in second.stdout
-    assert third.stderr.startswith("error: ") and third.stderr.count("\n") == 1
+    assert third.stderr.startswith("error: ")
+    assert third.stderr.count("\n") == 1
     assert len(list((root / "Images").iterdir())) == 9400

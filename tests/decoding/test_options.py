@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captioner.decoding import DecodingOptions
+from captioner.decoding.options import DecodingOptions
 from captioner.errors import DecodingError
 
 

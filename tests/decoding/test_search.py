@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from captioner.decoding import DecodingOptions, Hypothesis, search
+from captioner.decoding.options import DecodingOptions
+from captioner.decoding.search import Hypothesis, search
 from captioner.decoding.search import StepFunction
 from captioner.errors import DecodingError
 
