@@ -1,7 +1,7 @@
 """Bundle: the directory that holds everything a caption depends on.
 
     model.json            the manifest: configuration, provenance, scores, sha256 of the other files
-    weights.safetensors   the network (float16), nothing executable
+    weights.safetensors   the network (float16 where it is enough), nothing executable
     vocabulary.json       the words in id order
     README.md, LICENSE    the model card and the model's licence
 
@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from captioner.decoding.options import DecodingOptions
 from captioner.errors import BundleError, CaptionerError
@@ -96,7 +97,9 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     except BundleError:
         raise
     except (CaptionerError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError, OSError) as error:
-        raise BundleError(f"{directory} is no usable bundle: {str(error).splitlines()[0]}") from error
+        # torch names the tensor that does not fit on the second line
+        reason = " ".join(line.strip() for line in str(error).splitlines()[:2]) or type(error).__name__
+        raise BundleError(f"{directory} is no usable bundle: {reason}") from error
 
 
 def save_bundle(bundle: Bundle, path: str | os.PathLike[str], *, card: str, licence_text: str) -> str:
@@ -109,7 +112,9 @@ def save_bundle(bundle: Bundle, path: str | os.PathLike[str], *, card: str, lice
     Raises:
         BundleError: the directory cannot be written, or holds something that is no bundle.
     """
-    directory = Path(path)
+    directory = Path(path).resolve()  # a link to a directory stays a link
+    if directory.exists() and not directory.is_dir():
+        raise BundleError(f"{directory} is a file; choose a directory")
     if directory.exists() and not (directory / MANIFEST).is_file() and any(directory.iterdir()):
         raise BundleError(f"{directory} is not empty and is no bundle; choose another directory")
     try:
@@ -118,21 +123,40 @@ def save_bundle(bundle: Bundle, path: str | os.PathLike[str], *, card: str, lice
     except OSError as error:
         raise BundleError(f"{directory} cannot be written: {error.strerror}") from error
     try:
-        digest = _write(bundle, temporary, {"README.md": card, "LICENSE": licence_text})
-        temporary.chmod(0o755)
-        if directory.exists():
-            shutil.rmtree(directory)
-        temporary.rename(directory)
+        new = temporary / "new"
+        new.mkdir()  # inside, because the outer one is closed to other users
+        digest = _write(bundle, new, {"README.md": card, "LICENSE": licence_text})
+        _put(new, directory, aside=temporary / "old")
     except OSError as error:
         raise BundleError(f"{directory} cannot be written: {error.strerror}") from error
+    except SafetensorError as error:  # so it tells of a full disk
+        raise BundleError(f"{directory} cannot be written: {error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return digest
 
 
+def _put(new: Path, directory: Path, *, aside: Path) -> None:
+    """Rename `new` to `directory`; what is there stays whole until then, or comes back."""
+    if directory.exists():
+        directory.rename(aside)
+    try:
+        new.rename(directory)
+    except OSError:
+        if aside.exists():
+            aside.rename(directory)
+        raise
+
+
+def _small(tensor: Tensor) -> Tensor:
+    """As float16, unless a value is too large for it, as variances may be."""
+    half = tensor.to(torch.float16)
+    return half if bool(half.isfinite().all()) else tensor
+
+
 def _write(bundle: Bundle, directory: Path, texts: Mapping[str, str]) -> str:
     state = {
-        name: tensor.detach().cpu().to(torch.float16).contiguous()
+        name: _small(tensor.detach().cpu()).contiguous()
         for name, tensor in bundle.model.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }

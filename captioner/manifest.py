@@ -39,7 +39,11 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
     for name, digest in files.items():
         if os.sep in name or not (directory / name).is_file():
             raise BundleError(f"{directory / name} is missing; copy the whole bundle again")
-        if hashlib.sha256((directory / name).read_bytes()).hexdigest() != digest:
+        try:
+            content = (directory / name).read_bytes()
+        except OSError as error:
+            raise BundleError(f"{directory / name} cannot be read: {error.strerror}") from error
+        if hashlib.sha256(content).hexdigest() != digest:
             raise BundleError(f"{directory / name} was altered: its sha256 is not the one in {MANIFEST}")
     return dict(manifest)
 

@@ -252,7 +252,7 @@ class Captioner:
         attention: npt.NDArray[np.float32] | None = None
         if best.attention is not None:
             side = math.isqrt(best.attention.shape[1])  # pictures are square, and so are grids
-            attention = best.attention[:-1].reshape(-1, side, side).float().cpu().numpy()  # <end> looks at nothing
+            attention = best.attention[:-1].reshape(len(words), side, side).float().cpu().numpy()  # <end> looks at nothing
         return Caption(
             text=tokenizer.join(words),
             score=best.score,

@@ -16,6 +16,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms import functional as F
 
+from captioner.errors import ConfigurationError
 from captioner.images import Geometry
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -74,6 +75,12 @@ class Augmentation:
     min_scale: float = 1.0
     flip: bool = False
     colour: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.min_scale <= 1.0:
+            raise ConfigurationError(f"augmentation min_scale is {self.min_scale}; it must be above 0 and at most 1")
+        if not 0.0 <= self.colour <= 1.0:
+            raise ConfigurationError(f"augmentation colour is {self.colour}; it must be between 0 and 1")
 
     @property
     def active(self) -> bool:

@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -128,3 +129,45 @@ def bombs() -> dict[str, bytes]:
         "bmp: a billion": b"BM" + struct.pack("<IIIIiiHHIIiiII", 58, 0, 54, 40, 32000, 32000, 1, 24, 0, 0, 0, 0, 0, 0),
         "webp: 16383 squared": b"RIFF" + struct.pack("<I", len(animation)) + animation,
     }
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of a tiny untrained model: its captions are nonsense, always the same nonsense."""
+    import torch  # not for the tests that read pictures: it takes seconds
+
+    from captioner.bundle import Bundle, save_bundle
+    from captioner.decoding.options import DecodingOptions
+    from captioner.images import Geometry
+    from captioner.model.caption_model import CaptionModel
+    from captioner.model.configuration import DecoderConfiguration, EncoderConfiguration
+    from captioner.model.decoder import Decoder
+    from captioner.preprocessing import Preprocessing
+    from captioner.text.vocabulary import Vocabulary
+
+    words = "a the dog cat man woman child ball beach grass water runs sits jumps plays on in with red 's".split()
+    vocabulary = Vocabulary(words)
+    configuration = DecoderConfiguration(embedding_size=16, hidden_size=24, attention_size=12)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = CaptionModel(
+            EncoderConfiguration(name="squeezenet1_1", cut="features.5"),  # 7 x 7 places of 64 x 64 pixels
+            configuration,
+            vocabulary_size=len(vocabulary),
+        )
+        torch.manual_seed(2)
+        model.decoder = Decoder(configuration, vocabulary_size=len(vocabulary), channels=model.encoder.channels)
+    with torch.no_grad():
+        for parameter in model.decoder.parameters():
+            parameter *= 3.0  # opinions strong enough to differ from picture to picture
+    bundle = Bundle(
+        name="tiny",
+        model=model.eval(),
+        vocabulary=vocabulary,
+        preprocessing=Preprocessing(geometry=Geometry(size=64)),
+        decoding=DecodingOptions(max_length=12),
+        licence="Apache-2.0",
+    )
+    path = tmp_path_factory.mktemp("bundles") / "tiny"
+    save_bundle(bundle, path, card="# tiny\n\nUntrained, for tests.\n", licence_text="Apache-2.0\n")
+    return path

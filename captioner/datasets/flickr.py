@@ -31,7 +31,11 @@ def load_flickr(root: Path) -> dict[str, list[Record]]:
         files = sorted(root.glob(f"*{split}Images.txt"))
         if not files:
             continue
+        if len(files) > 1:
+            raise DatasetError(f"{root} has two lists of the split '{split}', {files[0].name} and {files[1].name}")
         names = [line.strip() for line in _lines(files[0]) if line.strip()]
+        if not names:
+            raise DatasetError(f"{files[0]} is empty; list a photo a line, or remove the file")
         for name in names:
             if name not in captions:
                 raise DatasetError(f"{files[0]} lists {name}, which has no caption in the token file")
@@ -71,7 +75,8 @@ def _read_captions(file: Path) -> dict[str, list[str]]:
 
 def _lines(file: Path) -> list[str]:
     try:
-        return file.read_text(encoding="utf-8").splitlines()
+        # Not splitlines, which also splits at characters that may be part of a caption, such as U+2028.
+        return file.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise DatasetError(f"{file} is not UTF-8 at byte {error.start}; convert it to UTF-8") from error
     except OSError as error:

@@ -34,6 +34,8 @@ class GatedAttention(nn.Module):
             context (N, K, H) and attention (N, K, P), whose rows sum to 1.
         """
         compared = torch.tanh(keys.unsqueeze(1) + self.query(hidden).unsqueeze(2))  # (N, K, P, A)
-        attention = torch.softmax(self.energy(compared).squeeze(-1).float(), dim=-1).to(values.dtype)  # (N, K, P)
+        energies = self.energy(compared).squeeze(-1)  # (N, K, P)
+        precision = torch.promote_types(energies.dtype, torch.float32)  # bfloat16 is too coarse, float64 stays
+        attention = torch.softmax(energies, dim=-1, dtype=precision).to(values.dtype)  # (N, K, P)
         context = torch.sigmoid(self.gate(hidden)) * torch.bmm(attention, values)  # (N, K, H)
         return context, attention

@@ -17,6 +17,7 @@ from captioner.model.configuration import EncoderConfiguration
 
 # Their last grid does not come from a convolution, so they are not the CNN that this project is about.
 _NOT_CONVOLUTIONAL = ("vit_", "swin_", "maxvit")
+_NO_GRID = ("avgpool", "classifier", "fc", "head", "AuxLogits", "aux")  # pooling and classifiers
 _PROBE_SIZE = 224  # the side of the picture with which a network's shapes are found out
 
 
@@ -71,7 +72,12 @@ class Encoder(nn.Module):
             _use_same_padding(network)
         self.network = _cut(network, configuration)
         with torch.no_grad():
-            self.channels: int = self.grid(torch.zeros(1, 3, _PROBE_SIZE, _PROBE_SIZE)).shape[1]
+            grid = self.grid(torch.zeros(1, 3, _PROBE_SIZE, _PROBE_SIZE))
+        if not isinstance(grid, Tensor) or grid.dim() != 4:
+            raise ConfigurationError(
+                f"encoder {configuration.name} gives no grid at '{configuration.cut}'; cut it before pooling"
+            )
+        self.channels: int = grid.shape[1]
 
     def grid(self, images: Tensor) -> Tensor:
         """The last grid (N, C, rows, columns) of `images` (N, 3, H, W), normalised floats."""
@@ -144,7 +150,8 @@ def _build(name: str) -> nn.Module:
         )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The default weight initialization", category=FutureWarning)
-        options: dict[str, bool] = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
+        # These two were trained on pictures normalised otherwise; torchvision sets this with its own weights as well.
+        options = {"init_weights": True, "transform_input": True} if name in ("googlenet", "inception_v3") else {}
         network: nn.Module = models.get_model(name, weights=None, **options)
     return network.eval()
 
@@ -173,7 +180,7 @@ def _cut(network: nn.Module, configuration: EncoderConfiguration) -> GraphModule
 
 def _last_grid(network: nn.Module, nodes: list[str], tracer: dict[str, list[type]]) -> str:
     """The last node before the classifier whose output has more than one place."""
-    candidates = [name for name in nodes if not name.startswith(("classifier", "fc", "head", "AuxLogits", "aux"))]
+    candidates = [name for name in nodes if not name.startswith(_NO_GRID)]
     everything = feature_extraction.create_feature_extractor(
         network, candidates, tracer_kwargs=tracer, suppress_diff_warning=True
     )
@@ -191,6 +198,7 @@ def _download(name: str) -> dict[str, Tensor]:
 def _read(path: Path) -> dict[str, Tensor]:
     """A state dictionary from a file, executing nothing that the file says."""
     import pickle
+    import struct
 
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -202,8 +210,14 @@ def _read(path: Path) -> dict[str, Tensor]:
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise ConfigurationError(f"encoder weights {path} cannot be read: {str(error).splitlines()[0]}") from error
+    # What torch's reader raises for a damaged file: LookupError and struct.error come from its unpickler.
+    except (
+        SafetensorError, pickle.UnpicklingError, struct.error, LookupError, ValueError, TypeError, AttributeError,
+        RuntimeError, EOFError, OSError,
+    ) as error:  # fmt: skip
+        # The first sentence only: torch's next ones advise to load the file with pickles.
+        reason = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
+        raise ConfigurationError(f"encoder weights {path} cannot be read ({reason}); copy the file again") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ConfigurationError(f"encoder weights {path} hold no plain state dictionary of tensors")
     return state

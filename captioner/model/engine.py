@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import time
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from captioner.errors import ConfigurationError
 from captioner.model.caption_model import CaptionModel
 from captioner.model.decoder import DecoderState
 
+# A processor's caches hold the grids of a few pictures: 32 at once take half as long again as 8 times 4.
+_CPU_CHUNK = 4
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
@@ -61,8 +63,9 @@ class TorchEngine:
 
     def _encode(self, network: nn.Module, images: Tensor, dtype: torch.dtype) -> Tensor:
         images = images.to(self.device, dtype, memory_format=torch.channels_last)
-        grid: Tensor = network(images)["grid"]  # (N, C, rows, columns)
-        return grid.flatten(2).transpose(1, 2).float()  # (N, P, C)
+        size = _CPU_CHUNK if self.device.type == "cpu" else len(images)
+        grids: list[Tensor] = [network(chunk)["grid"] for chunk in images.split(size)]
+        return torch.cat(grids).flatten(2).transpose(1, 2).float()  # (N, C, rows, columns), then (N, P, C)
 
     @torch.inference_mode()
     def _bfloat16_is_quicker(self) -> bool:
@@ -86,6 +89,8 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigurationError(f"device '{name}' is unknown; choose auto, cpu or cuda") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigurationError(f"device '{name}' is not supported; choose auto, cpu or cuda")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigurationError("there is no CUDA device here; choose cpu or auto")
     return device
@@ -95,17 +100,23 @@ def _fold_batch_norms(network: GraphModule) -> GraphModule:
     """Fold each batch normalisation into the convolution before it, which is exact in evaluation mode."""
     network.eval()
     network = GraphModule(network, network.graph)  # without torchvision's second graph, the one for training
-    modules: dict[str, Any] = dict(network.named_modules())
+    # Inside the blocks that the graph calls as one, the normalisation is the next member.
+    for block in network.modules():
+        if isinstance(block, nn.Sequential):
+            for (conv_name, conv), (norm_name, norm) in itertools.pairwise(list(block.named_children())):
+                if isinstance(conv, nn.Conv2d) and type(norm) is nn.BatchNorm2d:
+                    setattr(block, conv_name, fuse_conv_bn_eval(conv, norm))
+                    setattr(block, norm_name, nn.Identity())
+    # Elsewhere it is the next node of the graph.
+    modules = dict(network.named_modules())
     for node in list(network.graph.nodes):
-        if node.op != "call_module" or type(modules[node.target]) is not nn.BatchNorm2d:
+        before = node.args[0] if node.args else None
+        if node.op != "call_module" or type(modules[node.target]) is not nn.BatchNorm2d or before is None:
             continue
-        before = node.args[0]
-        if before.op != "call_module" or len(before.users) > 1 or not isinstance(modules[before.target], nn.Conv2d):
-            continue
-        fused = fuse_conv_bn_eval(modules[before.target], modules[node.target])
-        network.set_submodule(before.target, fused)
-        node.replace_all_uses_with(before)
-        network.graph.erase_node(node)
+        if before.op == "call_module" and len(before.users) == 1 and isinstance(modules[before.target], nn.Conv2d):
+            network.set_submodule(before.target, fuse_conv_bn_eval(modules[before.target], modules[node.target]))
+            node.replace_all_uses_with(before)
+            network.graph.erase_node(node)
     network.delete_all_unused_submodules()
     network.recompile()
     return network

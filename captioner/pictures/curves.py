@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 
-def draw_curves(log: Path, file: Path) -> None:
-    """Draw the losses and the scores by epoch from `log`, Lightning's metrics.csv, into `file` (PNG)."""
+def draw_curves(logs: Sequence[Path], file: Path) -> None:
+    """Draw the losses and the scores by epoch from `logs`, Lightning's metrics.csv of each run, into `file` (PNG)."""
     from matplotlib.figure import Figure  # a second to import, and only the extra `train` brings it
 
-    with log.open(encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(lines))
+    rows: list[dict[str, str]] = []
+    for log in logs:
+        with log.open(encoding="utf-8", newline="") as lines:
+            rows += csv.DictReader(lines)
 
     def series(name: str) -> tuple[list[int], list[float]]:
         points = [(int(row["epoch"]) + 1, float(row[name])) for row in rows if row.get(name)]

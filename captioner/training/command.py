@@ -19,7 +19,7 @@ from pytorch_lightning.loggers import CSVLogger
 
 from captioner.bundle import save_bundle
 from captioner.pictures.curves import draw_curves
-from captioner.training.card import licence_text, model_card
+from captioner.card import licence_text, model_card
 from captioner.training.data import CaptionDataModule
 from captioner.training.module import CaptionModule
 
@@ -34,7 +34,22 @@ class DrawCurves(Callback):
         trainer.logger.save()
         log = Path(trainer.logger.log_dir) / "metrics.csv"
         if log.is_file():
-            draw_curves(log, log.with_name("curves.png"))
+            draw_curves([*earlier_logs(log.parent), log], log.with_name("curves.png"))
+
+
+def earlier_logs(output: Path) -> list[Path]:
+    """The logs of the runs that this one resumes, oldest first."""
+    return sorted(output.glob("metrics.*.csv"))
+
+
+def set_aside(output: Path, *, resumes: bool) -> None:
+    """Keep the log of the run that is resumed, which Lightning would delete; a new run needs no earlier logs."""
+    earlier, log = earlier_logs(output), output / "metrics.csv"
+    if not resumes:
+        for file in earlier:
+            file.unlink()
+    elif log.is_file():
+        log.rename(output / f"metrics.{len(earlier) + 1:03}.csv")
 
 
 class TrainCommand(LightningCLI):
@@ -59,7 +74,10 @@ class TrainCommand(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """Every file of a run goes to the output folder."""
         output = Path(self.config[self.subcommand]["output"])
-        kwargs.setdefault("logger", CSVLogger(output, name="", version=""))
+        chosen_logger = self.config_init[self.subcommand]["trainer"]["logger"]
+        if chosen_logger is None:
+            set_aside(output, resumes=self.config[self.subcommand]["ckpt_path"] is not None)
+            kwargs.setdefault("logger", CSVLogger(output, name="", version=""))
         kwargs.setdefault("default_root_dir", str(output))
         chosen = self.config_init[self.subcommand]["trainer"]["callbacks"] or []
         kwargs["callbacks"] = [
@@ -78,6 +96,7 @@ def main(arguments: list[str]) -> None:
     Raises:
         CaptionerError: the data, the encoder's weights or the bundle to start from cannot be used.
         SystemExit: unknown or contradictory arguments (2).
+        KeyboardInterrupt: somebody pressed Ctrl-C; the last checkpoint stays.
     """
     start = time.monotonic()
     with warnings.catch_warnings():
@@ -86,13 +105,23 @@ def main(arguments: list[str]) -> None:
         warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
         warnings.filterwarnings("ignore", message=".*WeightAveraging callback with a model that overrides.*")
         warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")
-        command = TrainCommand(
-            CaptionModule,
-            CaptionDataModule,
-            args=["fit", *arguments],
-            save_config_kwargs={"overwrite": True},
-            seed_everything_default=1,
-        )
+        warnings.filterwarnings("ignore", message=".*Found .* in eval mode at the start of training.*")
+        # the bundle, the checkpoints and the earlier logs are there on purpose
+        warnings.filterwarnings("ignore", message=".*Experiment logs directory .* exists and is not empty.*")
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.filterwarnings("ignore", category=category, module=r"(pytorch_lightning|jsonargparse)\.")
+        try:
+            command = TrainCommand(
+                CaptionModule,
+                CaptionDataModule,
+                args=["fit", *arguments],
+                save_config_kwargs={"overwrite": True},
+                seed_everything_default=1,
+            )
+        except SystemExit as ended:
+            if isinstance(ended.__context__, KeyboardInterrupt):  # Lightning ends an interrupted run by sys.exit(1)
+                raise KeyboardInterrupt from None
+            raise
     write_bundle(command, seconds=time.monotonic() - start)
 
 

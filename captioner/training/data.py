@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from captioner.datasets.flickr import load_split
 from captioner.datasets.records import Record
-from captioner.errors import DatasetError, ImageError
+from captioner.errors import ConfigurationError, DatasetError, ImageError
 from captioner.evaluation import ptb
 from captioner.images import read_image
 from captioner.preprocessing import Augmentation, Preprocessing, TrainingTransform
@@ -121,13 +121,21 @@ class CaptionDataModule(lightning.LightningDataModule):
             preprocessing: resize, crop and normalisation; a bundle given by `--init-from` brings its own.
             augmentation: how training varies pictures; none on cached features.
             batch_size: pictures a step.
-            captions_per_image: at most so many captions of a picture a step, drawn anew each time if there are more.
+            captions_per_image: at most so many captions of a picture a step, drawn anew each time if there are more
+                (validation takes the first ones).
             min_count: a word must occur so often in the training captions to be in the vocabulary.
             max_words: training captions are cut after so many words (they then have no end to learn).
             cache: the folder for the features of a frozen encoder.
             num_workers: processes that read pictures.
         """
         super().__init__()
+        numbers = {
+            "batch_size": batch_size, "captions_per_image": captions_per_image, "min_count": min_count,
+            "max_words": max_words,
+        }  # fmt: skip
+        for name, number in numbers.items():
+            if number < 1:
+                raise ConfigurationError(f"data.{name} is {number}; it must be 1 or more")
         self.root = Path(root)
         self.preprocessing = preprocessing
         self.augmentation = augmentation
@@ -197,7 +205,7 @@ class CaptionDataModule(lightning.LightningDataModule):
             drop_last=shuffle and len(dataset) >= self.batch_size,
             num_workers=workers,
             persistent_workers=workers > 0,
-            collate_fn=self._collate,
+            collate_fn=_Collate(self.captions_per_image, draw=split == "train"),
             pin_memory=torch.cuda.is_available(),
         )
 
@@ -205,8 +213,19 @@ class CaptionDataModule(lightning.LightningDataModule):
         ids = [Vocabulary.start, *self.vocabulary.encode(words), Vocabulary.end]
         return ids[: self.max_words + 1]  # the last id is only predicted, never fed
 
-    def _collate(self, items: Sequence[_Item]) -> Batch:
-        chosen = [_choose(item.captions, self.captions_per_image) for item in items]
+
+@dataclass(frozen=True)
+class _Collate:
+    """Items to a Batch; a value of its own, which a worker process can receive, as the data module is not.
+
+    `captions_per_image` of a picture's captions at most: drawn anew each time, or the first ones for a steady loss.
+    """
+
+    captions_per_image: int
+    draw: bool
+
+    def __call__(self, items: Sequence[_Item]) -> Batch:
+        chosen = [self._choose(item.captions) for item in items]
         longest = max(len(caption) for captions in chosen for caption in captions)
         tokens = torch.full((len(items), max(map(len, chosen)), longest), Vocabulary.pad)  # (N, K, T + 1)
         for n, captions in enumerate(chosen):
@@ -221,8 +240,7 @@ class CaptionDataModule(lightning.LightningDataModule):
             tokens=tokens,
         )
 
-
-def _choose(captions: list[list[int]], count: int) -> list[list[int]]:
-    if len(captions) <= count:
-        return captions
-    return [captions[i] for i in torch.randperm(len(captions))[:count].tolist()]
+    def _choose(self, captions: list[list[int]]) -> list[list[int]]:
+        if not self.draw or len(captions) <= self.captions_per_image:
+            return captions[: self.captions_per_image]
+        return [captions[i] for i in torch.randperm(len(captions))[: self.captions_per_image].tolist()]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +59,8 @@ def cache_features(
     shape = (len(images), places, model.encoder.channels)
     key = _key(model, preprocessing, images)
     file, progress = directory / f"{key}.float16", directory / f"{key}.json"
-    done = int(json.loads(progress.read_text())["done"]) if progress.is_file() and file.is_file() else 0
+    whole = file.is_file() and file.stat().st_size == 2 * math.prod(shape)  # it has its full size from the start
+    done = int(json.loads(progress.read_text())["done"]) if whole and progress.is_file() else 0
     if done < len(images):
         _announce(file, shape, done)
         _fill(engine, preprocessing, images, file, progress, shape, done)
@@ -88,7 +90,8 @@ def _announce(file: Path, shape: tuple[int, int, int], done: int) -> None:
         err=True,
     )
     file.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(file.parent).free + (file.stat().st_size if file.is_file() else 0)
+    # The file is sparse: only its blocks are taken from the disk already. (A map of a full disk ends the process.)
+    free = shutil.disk_usage(file.parent).free + (file.stat().st_blocks * 512 if file.is_file() else 0)
     if free < size:
         raise ConfigurationError(
             f"the feature cache needs {size / 1e9:.2f} GB, {file.parent} has {free / 1e9:.2f}: choose another "

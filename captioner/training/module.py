@@ -109,7 +109,7 @@ class CaptionModule(lightning.LightningModule):
             known = len(data.vocabulary.ordinary)
             click.echo(f"{self.init_from}: {shared} of {known} words of the data keep their vectors", err=True)
         self.model.encoder.train_from(self.train_encoder_from)
-        self.model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model.encoder.to(memory_format=torch.channels_last)
         if self.train_encoder_from is None:  # a frozen encoder need see each picture only once
             device = self.trainer.strategy.root_device.type
             for split in ("train", "dev"):
@@ -167,7 +167,8 @@ class CaptionModule(lightning.LightningModule):
         if captioner is None:
             return
         if batch.features is None and batch.pixels is not None:
-            features = captioner.encode(batch.pixels.cpu().numpy())
+            with torch.autocast(self.device.type, enabled=False):  # as precise as the service will be
+                features = captioner.encode(batch.pixels.cpu().numpy())
         elif batch.features is not None:
             features = batch.features.float()
         logits = self.network.decoder(features, batch.tokens[:, :, :-1])[0]
@@ -201,6 +202,8 @@ class CaptionModule(lightning.LightningModule):
             groups.append({"params": matrices, "lr": rate, "weight_decay": self.weight_decay})
             groups.append({"params": vectors, "lr": rate, "weight_decay": 0.0})
         optimizer = torch.optim.AdamW([group for group in groups if group["params"]])
+        if math.isinf(self.trainer.estimated_stepping_batches):
+            raise ConfigurationError("the learning rate needs to know the end: give trainer.max_epochs or max_steps")
         steps = int(self.trainer.estimated_stepping_batches)
         rising = max(1, round(self.warmup * steps))
 

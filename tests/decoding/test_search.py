@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from captioner.decoding.options import DecodingOptions
-from captioner.decoding.search import Hypothesis, search
-from captioner.decoding.search import StepFunction
+from captioner.decoding.search import Hypothesis, StepFunction, search
 from captioner.errors import DecodingError
 
 PAD, START, END, UNK = 0, 1, 2, 3

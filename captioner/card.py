@@ -15,7 +15,7 @@ def model_card(bundle: Bundle) -> str:
         "",
         "A model that writes one English sentence about a photo.",
         "",
-        f"- Encoder: {encoder.name} (padding: {encoder.padding}), its last grid, {bundle.model.encoder.channels} channels.",
+        f"- Encoder: {encoder.name} ({encoder.padding} padding), a grid of {bundle.model.encoder.channels} channels.",
         f"- Decoder: {decoder.num_layers} x {decoder.cell}, hidden size {decoder.hidden_size}, {attention}.",
         f"- Vocabulary: {len(bundle.vocabulary.ordinary)} words. Parameters: {parameters / 1e6:.1f} million.",
         "",
@@ -27,6 +27,11 @@ def model_card(bundle: Bundle) -> str:
             f"{number}. {phase['data']}, {phase['date']}: {phase['epochs']} epochs ({phase['steps']} steps) in "
             f"{phase['minutes']} minutes; CIDEr-D {phase['dev_cider']} on the development split."
         )
+    if scores := bundle.scores.get("scores"):
+        lines += ["", "## Scores", "", "| score | value |", "|---|---|"]
+        lines += [f"| {name} | {round(value, 2)} |" for name, value in scores.items()]
+        signature = "; ".join(f"{name} {value}" for name, value in bundle.scores.get("signature", {}).items())
+        lines += ["", f"Signature: {signature}"]
     lines += [
         "",
         "## Limits",

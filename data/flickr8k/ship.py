@@ -1,0 +1,38 @@
+"""Make the shipped model of a trained bundle: with its scores, its card and its licence.
+
+captioner evaluate --data ../shared/data/flickr8k --split dev --bundle runs/flickr8k-2/bundle --output runs/scores.json
+python data/flickr8k/ship.py --bundle runs/flickr8k-2/bundle --scores runs/scores.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+from captioner.bundle import default_bundle, load_bundle, save_bundle
+from captioner.card import model_card
+
+LICENCE = Path(__file__).with_name("MODEL-LICENSE")
+
+
+def main() -> None:
+    """Read the arguments and write captioner/bundles/default."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--scores", type=Path, required=True)
+    parser.add_argument("--output", type=Path, default=default_bundle())
+    arguments = parser.parse_args()
+    scores = json.loads(arguments.scores.read_text(encoding="utf-8"))
+    bundle = dataclasses.replace(
+        load_bundle(arguments.bundle), scores=scores, licence="trained on research data; see LICENSE"
+    )
+    digest = save_bundle(
+        bundle, arguments.output, card=model_card(bundle), licence_text=LICENCE.read_text(encoding="utf-8")
+    )
+    print(f"{bundle.name}@{digest} written to {arguments.output}")
+
+
+if __name__ == "__main__":
+    main()

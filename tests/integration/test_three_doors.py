@@ -1,0 +1,99 @@
+"""From nothing to a caption: the toy set is drawn, a model is trained on it, and the three doors say the same."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from captioner.datasets.flickr import load_split
+from captioner.datasets.records import Record
+from captioner.datasets.shapes import write
+
+PROJECT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A toy data set and the bundle that was trained on it."""
+
+    root: Path
+    bundle: Path
+    test: list[Record]
+
+
+def captioner(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command `captioner` as a user does."""
+    command = [sys.executable, "-m", "captioner", *map(str, arguments)]
+    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    folder = tmp_path_factory.mktemp("toy")
+    root, output = folder / "shapes", folder / "run"
+    write(root)
+    trained = captioner("train", "--config", "data/shapes/train.yaml", "--data.root", root, "--output", output)
+    assert trained.returncode == 0, trained.stderr[-2000:]
+    return Toy(root, output / "bundle", load_split(root, "test"))
+
+
+@pytest.fixture(scope="module")
+def evaluated(toy: Toy) -> dict[str, str]:
+    """Evaluation's caption of each test scene, by file name."""
+    file = toy.root.parent / "captions.json"
+    done = captioner("evaluate", "--data", toy.root, "--split", "test", "--bundle", toy.bundle, "--captions", file)
+    assert done.returncode == 0, done.stderr
+    return {row["image_id"]: row["caption"] for row in json.loads(file.read_text())}
+
+
+def test_95_of_100_unseen_scenes_are_captioned_word_for_word(toy: Toy, evaluated: dict[str, str]) -> None:
+    unseen = toy.test[:100]
+    right = [record for record in unseen if evaluated[record.image.name] == record.captions[0]]
+    assert len(right) >= 95
+    train = {caption for record in load_split(toy.root, "train") for caption in record.captions}
+    assert not train & {record.captions[0] for record in unseen}
+
+
+def test_a_run_leaves_its_curves_and_its_log(toy: Toy) -> None:
+    run = toy.bundle.parent
+    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert "val_loss" in (run / "metrics.csv").read_text().splitlines()[0]
+
+
+@contextlib.contextmanager
+def service(bundle: Path) -> Iterator[str]:
+    """The address of a service that runs `bundle`."""
+    command = [sys.executable, "-m", "captioner", "serve", "--bundle", str(bundle), "--port", "0"]
+    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().split()[2].rstrip("/")
+        finally:
+            process.terminate()
+            assert process.wait(timeout=60) == 0
+
+
+def test_one_scene_gets_the_same_caption_through_all_three_doors(
+    toy: Toy, evaluated: dict[str, str], tmp_path: Path
+) -> None:
+    scene = toy.test[0].image
+    folder_rows = tmp_path / "captions.jsonl"
+    assert captioner("caption", scene, "--bundle", toy.bundle, "--output", folder_rows).returncode == 0
+    by_folder_job = json.loads(folder_rows.read_text())
+    with service(toy.bundle) as url:
+        request = urllib.request.Request(
+            f"{url}/v1/captions", data=scene.read_bytes(), headers={"Content-Type": "image/png"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            (by_http,) = json.load(response)["captions"]
+    assert by_http["caption"] == by_folder_job["caption"] == evaluated[scene.name]
+    assert by_http["score"] == pytest.approx(by_folder_job["score"], abs=1e-2)  # bfloat16 may be chosen in one
+    assert by_http["model"] == by_folder_job["model"]
