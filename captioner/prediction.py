@@ -252,7 +252,8 @@ class Captioner:
         attention: npt.NDArray[np.float32] | None = None
         if best.attention is not None:
             side = math.isqrt(best.attention.shape[1])  # pictures are square, and so are grids
-            attention = best.attention[:-1].reshape(len(words), side, side).float().cpu().numpy()  # <end> looks at nothing
+            looked = best.attention[:-1].reshape(len(words), side, side)  # <end> looks at nothing
+            attention = looked.float().cpu().numpy()
         return Caption(
             text=tokenizer.join(words),
             score=best.score,

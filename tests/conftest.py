@@ -159,7 +159,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model.decoder = Decoder(configuration, vocabulary_size=len(vocabulary), channels=model.encoder.channels)
     with torch.no_grad():
         for parameter in model.decoder.parameters():
-            parameter *= 3.0  # opinions strong enough to differ from picture to picture
+            parameter.mul_(3.0)  # opinions strong enough to differ from picture to picture
     bundle = Bundle(
         name="tiny",
         model=model.eval(),

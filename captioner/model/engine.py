@@ -64,7 +64,7 @@ class TorchEngine:
     def _encode(self, network: nn.Module, images: Tensor, dtype: torch.dtype) -> Tensor:
         images = images.to(self.device, dtype, memory_format=torch.channels_last)
         size = _CPU_CHUNK if self.device.type == "cpu" else len(images)
-        grids: list[Tensor] = [network(chunk)["grid"] for chunk in images.split(size)]
+        grids: list[Tensor] = [network(chunk)["grid"] for chunk in torch.split(images, size)]
         return torch.cat(grids).flatten(2).transpose(1, 2).float()  # (N, C, rows, columns), then (N, P, C)
 
     @torch.inference_mode()

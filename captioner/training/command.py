@@ -18,10 +18,14 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger
 
 from captioner.bundle import save_bundle
-from captioner.pictures.curves import draw_curves
 from captioner.card import licence_text, model_card
+from captioner.errors import ConfigurationError
+from captioner.pictures.curves import draw_curves
 from captioner.training.data import CaptionDataModule
 from captioner.training.module import CaptionModule
+
+# In place of a hundred lines of options before each message; --help lists them.
+USAGE = "captioner train [--config FILE] [--output FOLDER] [--init-from BUNDLE] [--ckpt_path FILE] [--help] [options]"
 
 
 class DrawCurves(Callback):
@@ -74,19 +78,21 @@ class TrainCommand(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """Every file of a run goes to the output folder."""
         output = Path(self.config[self.subcommand]["output"])
-        chosen_logger = self.config_init[self.subcommand]["trainer"]["logger"]
-        if chosen_logger is None:
-            set_aside(output, resumes=self.config[self.subcommand]["ckpt_path"] is not None)
+        trainer, resumed = self.config_init[self.subcommand]["trainer"], self.config[self.subcommand]["ckpt_path"]
+        if resumed is not None and resumed not in ("best", "last", "hpc") and not Path(resumed).is_file():
+            raise ConfigurationError(f"checkpoint {resumed} does not exist; look in OUTPUT/checkpoints")
+        if trainer["logger"] is None:
+            set_aside(output, resumes=resumed is not None)
             kwargs.setdefault("logger", CSVLogger(output, name="", version=""))
         kwargs.setdefault("default_root_dir", str(output))
-        chosen = self.config_init[self.subcommand]["trainer"]["callbacks"] or []
         kwargs["callbacks"] = [
-            *chosen,
+            *(trainer["callbacks"] or []),
             ModelCheckpoint(output / "checkpoints", "best", monitor="cider", mode="max", save_last=True),
             DrawCurves(),
-            # a log file is no terminal: one line now and then is enough
-            TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 50),
         ]
+        if trainer["enable_progress_bar"] is not False:
+            # a log file is no terminal: one line now and then is enough
+            kwargs["callbacks"].append(TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 50))
         return super().instantiate_trainer(**kwargs)
 
 
@@ -115,6 +121,7 @@ def main(arguments: list[str]) -> None:
                 CaptionModule,
                 CaptionDataModule,
                 args=["fit", *arguments],
+                parser_kwargs={"prog": "captioner train", "fit": {"usage": USAGE}},
                 save_config_kwargs={"overwrite": True},
                 seed_everything_default=1,
             )

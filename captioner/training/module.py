@@ -183,7 +183,13 @@ class CaptionModule(lightning.LightningModule):
         """CIDEr-D, BLEU-4 and the share of distinct captions on the development split."""
         self._captioner = None
         if len(self._captions) < len(self._references):
-            return  # Lightning's sanity check looks at a few batches only
+            # these two look at a few batches only
+            if self.trainer.sanity_checking or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+                return
+            raise ConfigurationError(
+                f"validation saw {len(self._captions)} of {len(self._references)} pictures: it needs all of them, so "
+                "leave trainer.limit_val_batches at 1.0, and use one device"
+            )
         hypotheses = [ptb.tokenize(self._captions[index]) for index in range(len(self._references))]
         self.log("cider", float(self._cider.score(hypotheses).mean()), prog_bar=True)
         self.log("bleu4", bleu(hypotheses, self._references)[3], prog_bar=True)

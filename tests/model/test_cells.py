@@ -53,12 +53,12 @@ def plain_step(cell: str, module: nn.Module, x: Tensor, h: Tensor, c: Tensor | N
     if cell == "rnn":
         return torch.tanh(from_input + from_hidden), None
     if cell == "gru":
-        xr, xz, xn = from_input.split(H, dim=1)
-        hr, hz, hn = from_hidden.split(H, dim=1)
+        xr, xz, xn = torch.split(from_input, H, dim=1)
+        hr, hz, hn = torch.split(from_hidden, H, dim=1)
         reset, update = 1 / (1 + torch.exp(-(xr + hr))), 1 / (1 + torch.exp(-(xz + hz)))
         return (1 - update) * torch.tanh(xn + reset * hn) + update * h, None
     assert c is not None
-    i, f, g, o = (from_input + from_hidden).split(H, dim=1)
+    i, f, g, o = torch.split(from_input + from_hidden, H, dim=1)
     new = c / (1 + torch.exp(-f)) + torch.tanh(g) / (1 + torch.exp(-i))
     return torch.tanh(new) / (1 + torch.exp(-o)), new
 

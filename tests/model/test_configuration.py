@@ -12,8 +12,15 @@ from captioner.model.configuration import DecoderConfiguration, EncoderConfigura
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("cell", "transformer"), ("num_layers", 0), ("hidden_size", -1), ("embedding_size", 0), ("attention_size", 0)]
-    + [("dropout", 1.0), ("dropout", -0.1)],
+    [
+        ("cell", "transformer"),
+        ("num_layers", 0),
+        ("hidden_size", -1),
+        ("embedding_size", 0),
+        ("attention_size", 0),
+        ("dropout", 1.0),
+        ("dropout", -0.1),
+    ],
 )
 def test_a_wrong_decoder_option_is_named(option: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=option):

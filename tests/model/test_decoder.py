@@ -117,7 +117,7 @@ def test_the_equations_written_out(cell: str, num_layers: int, attention: bool) 
     for n in range(N):
         values = torch.relu(grid[n] @ linear.weight.T + linear.bias)  # (P, H)
         first = torch.tanh(decoder.initial.weight @ values.mean(dim=0) + decoder.initial.bias)
-        parts = first.split(H)  # the hidden states of all layers, then their memories
+        parts = torch.split(first, H)  # the hidden states of all layers, then their memories
         inputs = decoder.embedding.weight[tokens[n, 0]]
         context = torch.zeros(H, dtype=torch.float64)
         if decoder.attention is not None:

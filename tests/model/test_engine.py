@@ -26,8 +26,8 @@ def make(name: str, cut: str | None = None, padding: str = "torchvision") -> Cap
     )
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean, -0.2, 0.2)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.uniform_(module.get_buffer("running_mean"), -0.2, 0.2)
+            nn.init.uniform_(module.get_buffer("running_var"), 0.5, 1.5)
             nn.init.uniform_(module.weight, 0.8, 1.2)
             nn.init.uniform_(module.bias, -0.2, 0.2)
     return model.eval()

@@ -1,0 +1,262 @@
+"""`captioner train` as a user runs it: a few steps on the generated shapes, on the CPU, with a bundle at the end."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from captioner.bundle import load_bundle
+from captioner.cli.main import run
+from captioner.prediction import Captioner
+from captioner.training.command import earlier_logs, set_aside
+
+SETTINGS: dict[str, Any] = {
+    "data": {"min_count": 1, "batch_size": 8, "num_workers": 0, "preprocessing": {"geometry": {"size": 32}}},
+    "model": {
+        "encoder": {"name": "squeezenet1_1", "cut": "features.3"},
+        "train_encoder_from": "all",
+        "decoder": {"embedding_size": 8, "hidden_size": 12, "attention_size": 6},
+        "decoding": {"beam_size": 2, "max_length": 9},
+    },
+    "trainer": {
+        "max_epochs": 1,
+        "accelerator": "cpu",
+        "log_every_n_steps": 1,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    },
+}
+
+
+def recipe(folder: Path, shapes: Path, **trainer: Any) -> Path:
+    """A configuration file in `folder`, as the project's recipes have them (JSON is YAML)."""
+    data = {**SETTINGS["data"], "root": str(shapes), "cache": str(folder / "cache")}
+    file = folder / "train.yaml"
+    file.write_text(json.dumps({**SETTINGS, "data": data, "trainer": {**SETTINGS["trainer"], **trainer}}))
+    return file
+
+
+def train(*arguments: object) -> int:
+    """The exit code of `captioner train ARGUMENTS...`."""
+    try:
+        return run(["train", *map(str, arguments)])
+    except SystemExit as ended:  # the parser of LightningCLI ends the process by itself
+        return int(str(ended.code))
+
+
+def column(output: Path, name: str, log: str = "metrics.csv") -> list[float]:
+    with (output / log).open(newline="") as lines:
+        return [float(line[name]) for line in csv.DictReader(lines) if line[name]]
+
+
+@pytest.fixture(scope="module")
+def finished(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of a run of one epoch."""
+    folder = tmp_path_factory.mktemp("finished")
+    assert train("--config", recipe(folder, shapes), "--output", folder / "run") == 0
+    return folder / "run"
+
+
+def test_a_run_leaves_log_curves_checkpoints_and_a_bundle(finished: Path) -> None:
+    names = {file.name for file in finished.iterdir()}
+    assert names == {"bundle", "checkpoints", "config.yaml", "curves.png", "metrics.csv"}
+    assert len(column(finished, "train_loss_step")) == 3
+    for name in ("train_loss_epoch", "val_loss", "cider", "bleu4", "distinct"):
+        assert len(column(finished, name)) == 1, name
+    assert (finished / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert {file.name for file in (finished / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+def test_the_bundle_says_where_it_comes_from_and_captions(finished: Path, shapes: Path) -> None:
+    bundle = load_bundle(finished / "bundle")
+    assert bundle.name == "shapes-squeezenet1_1-lstm"
+    assert bundle.decoding.beam_size == 2
+    (phase,) = bundle.training["phases"]
+    assert phase["data"] == "shapes"
+    assert (phase["epochs"], phase["steps"]) == (1, 3)
+    assert phase["dev_cider"] == pytest.approx(column(finished, "cider")[0], abs=0.01)
+    assert {"torch", "torchvision", "pytorch-lightning"} == set(phase["versions"])
+    assert phase["settings"]["train_encoder_from"] == "all"
+    card = (finished / "bundle" / "README.md").read_text()
+    assert "# shapes-squeezenet1_1-lstm" in card
+    assert "1 epochs (3 steps)" in card
+    assert "shapes" in (finished / "bundle" / "LICENSE").read_text()
+    with Captioner.from_bundle(finished / "bundle", processes=1) as captioner:
+        (caption,) = captioner.caption([shapes / "Images" / "dev_00000.png"])
+    assert len(caption.words) <= 9
+
+
+def test_the_checkpoint_and_the_bundle_are_the_same_network(finished: Path) -> None:
+    state = torch.load(finished / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    for name, value in load_bundle(finished / "bundle").model.state_dict().items():
+        torch.testing.assert_close(value, state[f"model.{name}"], atol=1e-3, rtol=1e-3)
+
+
+def test_the_same_seed_gives_the_same_model(finished: Path, shapes: Path, tmp_path: Path) -> None:
+    assert train("--config", recipe(tmp_path, shapes), "--output", tmp_path / "run") == 0
+    weights = "bundle/weights.safetensors"
+    assert (tmp_path / "run" / weights).read_bytes() == (finished / weights).read_bytes()
+
+
+def test_a_run_can_be_resumed_and_keeps_its_log(shapes: Path, tmp_path: Path) -> None:
+    output, config = tmp_path / "run", recipe(tmp_path, shapes)
+    assert train("--config", config, "--output", output) == 0
+    before = (output / "metrics.csv").read_bytes()
+    checkpoint = output / "checkpoints" / "last.ckpt"
+    command = ["--config", config, "--output", output, "--ckpt_path", checkpoint, "--trainer.max_epochs=2"]
+    assert train(*command) == 0
+    assert (output / "metrics.001.csv").read_bytes() == before
+    assert set(column(output, "epoch")) == {1}
+    assert column(output, "step")[0] == 3
+    state = torch.load(checkpoint, weights_only=True)
+    assert state["global_step"] == 6
+    assert len(load_bundle(output / "bundle").training["phases"]) == 1
+
+
+def test_a_log_is_set_aside_only_by_a_run_that_resumes(tmp_path: Path) -> None:
+    log = tmp_path / "metrics.csv"
+    for number in range(3):
+        log.write_text(f"run {number}")
+        set_aside(tmp_path, resumes=True)
+        assert not log.exists()
+    set_aside(tmp_path, resumes=True)
+    assert [file.read_text() for file in earlier_logs(tmp_path)] == ["run 0", "run 1", "run 2"]
+    log.write_text("run 3")
+    set_aside(tmp_path, resumes=False)
+    assert earlier_logs(tmp_path) == []
+    assert log.is_file()  # Lightning deletes it when it writes the first line of the new one
+
+
+def test_a_run_can_start_from_a_bundle(
+    finished: Path, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "run"
+    config = recipe(tmp_path, shapes)
+    rates = ["--model.learning_rate=1e-9", "--model.encoder_learning_rate=1e-9"]
+    assert train("--config", config, "--init-from", finished / "bundle", "--output", output, *rates) == 0
+    assert "words of the data keep their vectors" in capsys.readouterr().err
+    before, after = load_bundle(finished / "bundle"), load_bundle(output / "bundle")
+    for name, value in before.model.state_dict().items():
+        torch.testing.assert_close(after.model.state_dict()[name], value, atol=1e-4, rtol=1e-3)
+    assert len(after.training["phases"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--model.colour=red"], "model.colour"),
+        (["--data.batch_size=two"], "batch_size"),
+        (["--config=nowhere.yaml"], "nowhere.yaml"),
+        (["--loud"], "--loud"),
+    ],
+)
+def test_unknown_settings_end_with_2_and_a_sentence(
+    arguments: list[str], word: str, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("--config", recipe(tmp_path, shapes), "--output", tmp_path / "run", *arguments) == 2
+    message = capsys.readouterr().err
+    assert word in message
+    assert "Traceback" not in message
+    assert len(message.splitlines()) <= 4
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_key_in_the_file_ends_with_2(
+    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_text("model: {learning_rat: 0.1}\n")
+    assert train("--config", file, "--data.root", shapes) == 2
+    assert "model.learning_rat" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--model.decoder.cell=transformer"], "transformer"),
+        (["--model.encoder.name=resnet5"], "resnet5"),
+        (["--model.encoder.cut=layer9"], "layer9"),
+        (["--model.weights=nowhere.pt"], "nowhere.pt"),
+        (["--init-from=nowhere"], "nowhere"),
+        (["--ckpt_path=nowhere.ckpt"], "nowhere.ckpt"),
+        (["--data.augmentation.min_scale=2"], "min_scale"),
+        (["--model.decoding.beam_size=0"], "beam_size"),
+        (["--trainer.max_epochs=-1"], "max_epochs"),
+    ],
+)
+def test_settings_that_cannot_work_end_with_1_and_one_line(
+    arguments: list[str], word: str, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("--config", recipe(tmp_path, shapes), "--output", tmp_path / "run", *arguments) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("captioner: ")
+    assert word in line
+    assert not (tmp_path / "run" / "bundle").exists()
+
+
+def test_a_missing_caption_file_is_one_line(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    assert train("--config", recipe(tmp_path, shapes), "--data.root", tmp_path / "empty") == 1
+    expected = f"captioner: {tmp_path / 'empty'} must hold one caption file named *.token.txt, found none\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_a_logger_of_the_users_own_is_used(shapes: Path, tmp_path: Path) -> None:
+    assert train("--config", recipe(tmp_path, shapes), "--output", tmp_path / "run", "--trainer.logger=false") == 0
+    assert not (tmp_path / "run" / "metrics.csv").exists()
+    assert (tmp_path / "run" / "bundle" / "model.json").is_file()
+
+
+def test_averaged_weights_can_be_asked_for(shapes: Path, tmp_path: Path) -> None:
+    average = {"class_path": "pytorch_lightning.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.9}}
+    file = recipe(tmp_path, shapes, callbacks=[average])
+    assert train("--config", file, "--output", tmp_path / "run") == 0
+    assert load_bundle(tmp_path / "run" / "bundle")
+
+
+def test_ctrl_c_ends_with_130_and_leaves_a_checkpoint(shapes: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "captioner", "train", "--config", str(recipe(tmp_path, shapes, max_epochs=10_000))]
+    process = subprocess.Popen(
+        [*command, "--early_stopping.patience=10000", "--output", str(tmp_path / "run")],
+        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    try:
+        deadline = time.monotonic() + 120
+        while not checkpoint.is_file():
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        _, message = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130, message
+    assert message.splitlines()[-1] == "captioner: interrupted"
+    assert "Traceback" not in message
+    assert checkpoint.is_file()
+
+
+def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--help") == 0
+    printed = capsys.readouterr().out
+    for name in (
+        "--output",
+        "--init-from",
+        "--ckpt_path",
+        "--data.root",
+        "--model.decoder.cell",
+        "--trainer.max_epochs",
+    ):
+        assert name in printed

@@ -1,0 +1,255 @@
+"""CaptionModule: its loss, what learns and how fast, and that validation is the corridor of everybody."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as lightning
+import torch
+
+from captioner.bundle import load_bundle, save_bundle
+from captioner.decoding.options import DecodingOptions
+from captioner.errors import ConfigurationError
+from captioner.evaluation import ptb
+from captioner.evaluation.metrics import CiderD, bleu
+from captioner.images import Geometry
+from captioner.model.configuration import DecoderConfiguration, EncoderConfiguration
+from captioner.prediction import Captioner
+from captioner.preprocessing import Augmentation, Preprocessing
+from captioner.text.vocabulary import Vocabulary
+from captioner.training.data import CaptionDataModule
+from captioner.training.module import CaptionModule
+
+pytestmark = [
+    # What `captioner train` filters as well: others' advice and others' deprecations.
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
+    pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training.*"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*is deprecated:FutureWarning"),
+]
+
+DECODER = DecoderConfiguration(embedding_size=8, hidden_size=12, attention_size=6, dropout=0.0)
+SQUEEZE = EncoderConfiguration(name="squeezenet1_1", cut="features.3")
+SHUFFLE = EncoderConfiguration(name="shufflenet_v2_x0_5", cut="stage2")  # it has batch normalisations
+
+
+def data_of(root: Path, tmp_path: Path, **settings: Any) -> CaptionDataModule:
+    return CaptionDataModule(
+        str(root),
+        Preprocessing(geometry=Geometry(size=32)),
+        batch_size=8,
+        min_count=1,
+        cache=str(tmp_path / "cache"),
+        num_workers=0,
+        **settings,
+    )
+
+
+def fit(module: CaptionModule, data: CaptionDataModule, tmp_path: Path, **settings: Any) -> lightning.Trainer:
+    """Train for an epoch of three steps; returns the trainer."""
+    lightning.seed_everything(1, verbose=False)
+    options: dict[str, Any] = {
+        "max_epochs": 1,
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "default_root_dir": str(tmp_path),
+    }
+    trainer = lightning.Trainer(**{**options, **settings})
+    trainer.fit(module, data)
+    return trainer
+
+
+def saved(module: CaptionModule, path: Path) -> Path:
+    save_bundle(module.to_bundle({"data": "shapes"}), path, card="", licence_text="")
+    return path
+
+
+@pytest.fixture
+def start(shapes: Path, tmp_path: Path) -> Path:
+    """A bundle with batch normalisations, as a first phase would leave it."""
+    module = CaptionModule(SHUFFLE, DECODER, train_encoder_from="all")
+    fit(module, data_of(shapes, tmp_path), tmp_path, limit_val_batches=0)
+    return saved(module, tmp_path / "start")
+
+
+# --- the loss
+
+
+def test_the_loss_is_the_mean_cross_entropy_of_a_word(shapes: Path, tmp_path: Path) -> None:
+    smoothing = 0.1
+    module = CaptionModule(SQUEEZE, DECODER, train_encoder_from="all", label_smoothing=smoothing)
+    trainer = fit(module, data_of(shapes, tmp_path), tmp_path, limit_val_batches=0)
+    module.eval()
+    batch = next(iter(module.data.val_dataloader()))
+    with torch.no_grad():
+        logits = module(batch)
+        loss = module.loss(logits.flatten(0, 2), batch.tokens[:, :, 1:].flatten())
+    assert logits.shape == (*batch.tokens[:, :, 1:].shape, len(module.data.vocabulary))
+    terms = []
+    for n, k, t in torch.cartesian_prod(*(torch.arange(size) for size in logits.shape[:3])).tolist():
+        target = int(batch.tokens[n, k, t + 1])
+        if target != Vocabulary.pad:
+            log_probabilities = torch.log_softmax(logits[n, k, t], dim=0)
+            spread = log_probabilities.mean()
+            terms.append(float((smoothing - 1) * log_probabilities[target] - smoothing * spread))
+    assert float(loss) == pytest.approx(sum(terms) / len(terms), abs=1e-5)
+    assert trainer.global_step == 3
+
+
+def test_it_learns(shapes: Path, tmp_path: Path) -> None:
+    module = CaptionModule(SQUEEZE, DECODER, train_encoder_from="all", learning_rate=3e-2, label_smoothing=0.0)
+    trainer = fit(module, data_of(shapes, tmp_path), tmp_path, max_epochs=10, limit_val_batches=0)
+    assert float(trainer.callback_metrics["train_loss_epoch"]) < 0.75 * math.log(len(module.data.vocabulary))
+
+
+# --- what learns
+
+
+def test_a_frozen_encoder_stays_and_its_features_come_from_the_cache(shapes: Path, tmp_path: Path, start: Path) -> None:
+    before = load_bundle(start).model
+    module = CaptionModule(init_from=str(start))
+    data = data_of(shapes, tmp_path)
+    fit(module, data, tmp_path)
+    for name, value in before.encoder.state_dict().items():
+        assert torch.equal(module.network.encoder.state_dict()[name], value), name
+    assert not torch.equal(before.decoder.initial.weight, module.network.decoder.initial.weight)
+    assert set(data.features) == {"train", "dev"}
+    batch = next(iter(data.train_dataloader()))
+    assert batch.pixels is None
+    assert batch.features is not None
+    assert batch.features.shape == (8, 16, module.network.encoder.channels)
+
+
+def test_fine_tuning_keeps_the_batch_statistics(shapes: Path, tmp_path: Path, start: Path) -> None:
+    before = load_bundle(start).model.encoder
+    module = CaptionModule(init_from=str(start), train_encoder_from="stage2.3")
+    fit(module, data_of(shapes, tmp_path), tmp_path)
+    after = module.network.encoder
+    for name, value in before.network.named_buffers():
+        assert torch.equal(after.network.get_buffer(name), value), name
+    for name, value in before.network.named_parameters():
+        assert torch.equal(after.network.get_parameter(name), value) != name.startswith("stage2.3"), name
+
+
+def test_a_network_from_nothing_learns_its_batch_statistics(shapes: Path, tmp_path: Path) -> None:
+    module = CaptionModule(SHUFFLE, DECODER, train_encoder_from="all")
+    fit(module, data_of(shapes, tmp_path), tmp_path)
+    means = [value for name, value in module.network.named_buffers() if name.endswith("running_mean")]
+    assert means
+    assert all(bool(mean.any()) for mean in means)
+
+
+def test_random_weights_that_do_not_learn_are_refused() -> None:
+    for part in (None, "features.3"):
+        with pytest.raises(ConfigurationError, match="random weights must learn"):
+            CaptionModule(SQUEEZE, DECODER, train_encoder_from=part)
+
+
+def test_an_unknown_part_is_named(shapes: Path, tmp_path: Path, start: Path) -> None:
+    module = CaptionModule(init_from=str(start), train_encoder_from="stage9")
+    with pytest.raises(ConfigurationError, match="no part 'stage9'"):
+        fit(module, data_of(shapes, tmp_path), tmp_path)
+
+
+# --- how fast
+
+
+def test_rates_rise_then_fall_and_only_matrices_decay(shapes: Path, tmp_path: Path) -> None:
+    module = CaptionModule(
+        SQUEEZE, DECODER, train_encoder_from="all",
+        learning_rate=1e-2, encoder_learning_rate=1e-3, weight_decay=0.5, warmup=0.5,
+    )  # fmt: skip
+    trainer = fit(module, data_of(shapes, tmp_path), tmp_path, max_epochs=4, limit_val_batches=0)
+    (optimizer,) = trainer.optimizers
+    (scheduler,) = (configuration.scheduler for configuration in trainer.lr_scheduler_configs)
+    assert scheduler.base_lrs == [1e-3, 1e-3, 1e-2, 1e-2]
+    for group in optimizer.param_groups:
+        dimensions = {parameter.dim() > 1 for parameter in group["params"]}
+        assert dimensions == {group["weight_decay"] > 0}
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(module.network.parameters()))
+    assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
+    factor = scheduler.lr_lambdas[0]
+    rates = [factor(step) for step in range(13)]  # 4 epochs of 3 steps
+    assert rates[:6] == pytest.approx([step / 6 for step in range(1, 7)])
+    assert rates[6] == pytest.approx(1.0)
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[6:]))
+    assert rates[12] == pytest.approx(0.01)
+
+
+def test_training_without_an_end_is_refused(shapes: Path, tmp_path: Path) -> None:
+    module = CaptionModule(SQUEEZE, DECODER, train_encoder_from="all")
+    with pytest.raises(ConfigurationError, match=r"trainer\.max_epochs"):
+        fit(module, data_of(shapes, tmp_path), tmp_path, max_epochs=-1)
+
+
+# --- validation
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_validation_is_what_everybody_gets(shapes: Path, tmp_path: Path, precision: Any) -> None:
+    options = DecodingOptions(beam_size=2, max_length=9)
+    module = CaptionModule(SQUEEZE, DECODER, train_encoder_from="all", learning_rate=1e-2, decoding=options)
+    trainer = fit(module, data_of(shapes, tmp_path), tmp_path, precision=precision)
+    references = module.data.references("dev")
+    with Captioner(module.to_bundle({}), processes=1) as captioner:
+        assert captioner.options == options
+        captions = [caption.text for caption in captioner.caption(module.data.images("dev"))]
+    hypotheses = [ptb.tokenize(caption) for caption in captions]
+    metrics = trainer.callback_metrics
+    assert float(metrics["cider"]) == pytest.approx(float(CiderD(references).score(hypotheses).mean()), abs=1e-3)
+    assert float(metrics["bleu4"]) == pytest.approx(bleu(hypotheses, references)[3], abs=1e-3)
+    assert float(metrics["distinct"]) == pytest.approx(len(set(captions)) / len(captions))
+
+
+def test_half_a_development_split_gives_no_score(shapes: Path, tmp_path: Path, start: Path) -> None:
+    module = CaptionModule(init_from=str(start), train_encoder_from="all")
+    data = data_of(shapes, tmp_path)
+    data.batch_size = 2
+    with pytest.raises(ConfigurationError, match=r"saw 4 of 7 pictures.*limit_val_batches"):
+        fit(module, data, tmp_path, limit_val_batches=2)
+
+
+def test_lightnings_sanity_check_passes(shapes: Path, tmp_path: Path) -> None:
+    module = CaptionModule(SQUEEZE, DECODER, train_encoder_from="all")
+    data = data_of(shapes, tmp_path)
+    data.batch_size = 3
+    assert fit(module, data, tmp_path, num_sanity_val_steps=1, max_steps=1).global_step == 1
+
+
+# --- where it starts
+
+
+def test_weights_from_a_file(shapes: Path, tmp_path: Path, start: Path) -> None:
+    state = dict(load_bundle(start).model.encoder.network.state_dict())
+    torch.save(state, tmp_path / "encoder.pt")
+    module = CaptionModule(SHUFFLE, DECODER, weights=str(tmp_path / "encoder.pt"))
+    fit(module, data_of(shapes, tmp_path), tmp_path)
+    for name, value in state.items():
+        assert torch.equal(module.network.encoder.network.state_dict()[name], value), name
+
+
+def test_a_bundle_brings_its_configuration_preprocessing_and_history(
+    shapes: Path, tmp_path: Path, start: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = CaptionModule(SQUEEZE, DECODER, init_from=str(start))
+    data = CaptionDataModule(str(shapes), min_count=1, cache=str(tmp_path / "cache"), num_workers=0)
+    fit(module, data, tmp_path)
+    bundle = module.to_bundle({"data": "more"})
+    assert bundle.model.encoder.configuration == SHUFFLE
+    assert bundle.preprocessing.geometry.size == 32
+    assert bundle.training["phases"] == [{"data": "shapes"}, {"data": "more"}]
+    words = len(data.vocabulary.ordinary)
+    assert f"{words} of {words} words of the data keep their vectors" in capsys.readouterr().err
+
+
+def test_augmentation_reaches_the_pictures(shapes: Path, tmp_path: Path) -> None:
+    module = CaptionModule(SQUEEZE, DECODER, train_encoder_from="all")
+    data = data_of(shapes, tmp_path, augmentation=Augmentation(min_scale=0.5, colour=0.2))
+    assert fit(module, data, tmp_path).global_step == 3
