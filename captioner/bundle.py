@@ -27,7 +27,17 @@ from torch import Tensor
 
 from captioner.decoding.options import DecodingOptions
 from captioner.errors import BundleError, CaptionerError
-from captioner.manifest import FORMAT_VERSION, MANIFEST, default_bundle, digest_of, read_manifest
+from captioner.manifest import (
+    CARD,
+    FORMAT_VERSION,
+    LICENCE,
+    MANIFEST,
+    VOCABULARY,
+    WEIGHTS,
+    default_bundle,
+    digest_of,
+    read_manifest,
+)
 from captioner.model.caption_model import CaptionModel
 from captioner.model.configuration import DecoderConfiguration, EncoderConfiguration
 from captioner.preprocessing import Preprocessing
@@ -35,9 +45,6 @@ from captioner.text import tokenizer
 from captioner.text.vocabulary import Vocabulary
 
 __all__ = ["Bundle", "default_bundle", "load_bundle", "read_manifest", "save_bundle"]
-
-WEIGHTS = "weights.safetensors"
-VOCABULARY = "vocabulary.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +57,8 @@ class Bundle:
         training: where the weights come from (data, settings, phases), as JSON values.
         scores: measured scores with their signature, as JSON values.
         licence: the short name of the licence of the weights.
+        digest: names the files that it was loaded from.
+        manifest: the model.json that it was loaded from, as JSON values.
     """
 
     name: str
@@ -60,6 +69,8 @@ class Bundle:
     training: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
     licence: str = "unstated"
+    digest: str = "unsaved"
+    manifest: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_bundle(path: str | os.PathLike[str]) -> Bundle:
@@ -89,10 +100,12 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
             model=model.eval().requires_grad_(False),
             vocabulary=vocabulary,
             preprocessing=Preprocessing.from_dict(manifest["preprocessing"]),
-            decoding=DecodingOptions(**manifest["decoding"]),
+            decoding=DecodingOptions.from_dict(manifest["decoding"]),
             training=manifest["training"],
             scores=manifest["scores"],
             licence=manifest["licence"],
+            digest=digest_of(directory),
+            manifest=manifest,
         )
     except BundleError:
         raise
@@ -125,7 +138,7 @@ def save_bundle(bundle: Bundle, path: str | os.PathLike[str], *, card: str, lice
     try:
         new = temporary / "new"
         new.mkdir()  # inside, because the outer one is closed to other users
-        digest = _write(bundle, new, {"README.md": card, "LICENSE": licence_text})
+        digest = _write(bundle, new, {CARD: card, LICENCE: licence_text})
         _put(new, directory, aside=temporary / "old")
     except OSError as error:
         raise BundleError(f"{directory} cannot be written: {error.strerror}") from error
@@ -138,12 +151,12 @@ def save_bundle(bundle: Bundle, path: str | os.PathLike[str], *, card: str, lice
 
 def _put(new: Path, directory: Path, *, aside: Path) -> None:
     """Rename `new` to `directory`; what is there stays whole until then, or comes back."""
-    if directory.exists():
-        directory.rename(aside)
     try:
+        if directory.exists():
+            directory.rename(aside)
         new.rename(directory)
-    except OSError:
-        if aside.exists():
+    except BaseException:  # Ctrl-C as well: the old bundle must not go
+        if aside.exists() and not directory.exists():
             aside.rename(directory)
         raise
 
@@ -161,6 +174,7 @@ def _write(bundle: Bundle, directory: Path, texts: Mapping[str, str]) -> str:
         if not name.endswith("num_batches_tracked")
     }
     save_file(state, directory / WEIGHTS)
+    (directory / WEIGHTS).chmod(0o644)  # safetensors closes it to other users, such as that of a container
     words = json.dumps(list(bundle.vocabulary.ordinary), ensure_ascii=False, indent=0)
     (directory / VOCABULARY).write_text(words + "\n", encoding="utf-8")
     for name, text in texts.items():
@@ -175,7 +189,7 @@ def _write(bundle: Bundle, directory: Path, texts: Mapping[str, str]) -> str:
             "decoder": asdict(bundle.model.decoder.configuration),
         },
         "preprocessing": bundle.preprocessing.to_dict(),
-        "decoding": asdict(bundle.decoding),
+        "decoding": bundle.decoding.to_dict(),
         "tokenizer": {"name": tokenizer.NAME, "version": tokenizer.VERSION},
         "training": dict(bundle.training),
         "scores": dict(bundle.scores),

@@ -18,6 +18,7 @@ def model_card(bundle: Bundle) -> str:
         f"- Encoder: {encoder.name} ({encoder.padding} padding), a grid of {bundle.model.encoder.channels} channels.",
         f"- Decoder: {decoder.num_layers} x {decoder.cell}, hidden size {decoder.hidden_size}, {attention}.",
         f"- Vocabulary: {len(bundle.vocabulary.ordinary)} words. Parameters: {parameters / 1e6:.1f} million.",
+        f"- Licence: {bundle.licence} (the file LICENSE).",
         "",
         "## Training",
         "",

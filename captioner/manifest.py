@@ -12,6 +12,10 @@ from captioner.errors import BundleError
 
 FORMAT_VERSION = 1
 MANIFEST = "model.json"
+WEIGHTS = "weights.safetensors"
+VOCABULARY = "vocabulary.json"
+CARD = "README.md"
+LICENCE = "LICENSE"
 
 
 def default_bundle() -> Path:
@@ -36,6 +40,9 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise BundleError(f"{file} is no manifest of a bundle: {error}") from error
     if version != FORMAT_VERSION:
         raise BundleError(f"{file} has format version {version}, this program reads {FORMAT_VERSION}")
+    for name in (WEIGHTS, VOCABULARY, CARD, LICENCE):
+        if name not in files:
+            raise BundleError(f"{file} does not list {name}, without which a bundle is not complete")
     for name, digest in files.items():
         if os.sep in name or not (directory / name).is_file():
             raise BundleError(f"{directory / name} is missing; copy the whole bundle again")

@@ -22,7 +22,6 @@ from captioner.decoding.options import DecodingOptions
 from captioner.decoding.search import Hypothesis, search
 from captioner.errors import ImageError
 from captioner.images import ImageLimits, ImageSource
-from captioner.manifest import digest_of, read_manifest
 from captioner.model.engine import TorchEngine
 from captioner.reader import Reader
 from captioner.text import tokenizer
@@ -39,11 +38,12 @@ class Word:
 
 @dataclass(frozen=True, kw_only=True)
 class Alternative:
-    """Another caption of the n-best. `score` is the length-normalised log-probability."""
+    """Another caption of the n-best; score, log_probability and confidence are those of a `Caption`."""
 
     caption: str
     score: float
     log_probability: float
+    confidence: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +92,7 @@ def row(outcome: Outcome, *, image: str, model: str) -> dict[str, Any]:
                 "caption": other.caption,
                 "score": round(other.score, 4),
                 "log_probability": round(other.log_probability, 4),
+                "confidence": round(other.confidence, 4),
             }
             for other in caption.alternatives
         ],
@@ -107,8 +108,6 @@ class Captioner:
         self,
         bundle: Bundle,
         *,
-        digest: str = "unsaved",
-        manifest: dict[str, Any] | None = None,
         device: str = "cpu",
         precision: str = "auto",
         limits: ImageLimits = ImageLimits(),
@@ -122,8 +121,8 @@ class Captioner:
             limits: what a picture may weigh at most.
             processes: how many children read pictures; by default one a processor.
         """
-        self.model = f"{bundle.name}@{digest}"
-        self.manifest = manifest or {}
+        self.model = f"{bundle.name}@{bundle.digest}"
+        self.manifest = bundle.manifest
         self.options = bundle.decoding
         self._vocabulary = bundle.vocabulary
         self._preprocessing = bundle.preprocessing
@@ -150,16 +149,13 @@ class Captioner:
         Raises:
             BundleError: the bundle is missing, incomplete or altered.
         """
-        directory = default_bundle() if path is None else path
-        return cls(
-            load_bundle(directory),
-            digest=digest_of(directory),
-            manifest=read_manifest(directory),
-            device=device,
-            precision=precision,
-            limits=limits,
-            processes=processes,
-        )
+        bundle = load_bundle(default_bundle() if path is None else path)
+        return cls(bundle, device=device, precision=precision, limits=limits, processes=processes)
+
+    @property
+    def precision(self) -> str:
+        """In which the encoder runs: `float32` or `bfloat16`, whatever was asked for."""
+        return str(self._engine.dtype).removeprefix("torch.")
 
     def caption(self, images: Sequence[ImageSource], options: DecodingOptions | None = None) -> list[Caption]:
         """The captions of a few pictures, given as paths or bytes.
@@ -258,7 +254,7 @@ class Captioner:
             text=tokenizer.join(words),
             score=best.score,
             log_probability=best.log_probability,
-            confidence=math.exp(best.log_probability / len(best.log_probabilities)),
+            confidence=_confidence(best),
             words=tuple(
                 Word(word=word, probability=math.exp(log_probability))
                 for word, log_probability in zip(words, best.log_probabilities, strict=False)  # one more, for <end>
@@ -268,8 +264,14 @@ class Captioner:
                     caption=tokenizer.join(self._vocabulary.decode(other.tokens)),
                     score=other.score,
                     log_probability=other.log_probability,
+                    confidence=_confidence(other),
                 )
                 for other in hypotheses[1:]
             ),
             attention=attention,
         )
+
+
+def _confidence(hypothesis: Hypothesis) -> float:
+    """The geometric mean of the probabilities of the words and the end."""
+    return math.exp(hypothesis.log_probability / len(hypothesis.log_probabilities))

@@ -141,7 +141,7 @@ class Reader:
         try:
             for source in sources:
                 window.append(self.submit(source))
-                while window and (len(window) >= ahead or window[0].done()):
+                if len(window) == ahead:  # as full as it may be before anybody is served: reading never pauses
                     yield _outcome(window.popleft())
             while window:
                 yield _outcome(window.popleft())

@@ -321,7 +321,7 @@ def test_a_row_of_a_caption() -> None:
         log_probability=-0.617283,
         confidence=0.883848,
         words=(Word(word="a", probability=0.99999), Word(word="dog", probability=0.5)),
-        alternatives=(Alternative(caption="a cat", score=-1.00004, log_probability=-3.00014),),
+        alternatives=(Alternative(caption="a cat", score=-1.00004, log_probability=-3.00014, confidence=0.36788),),
         attention=np.zeros((2, 7, 7), dtype=np.float32),
     )
     made = row(Outcome(source=b"", caption=caption, error=None), image="a.jpg", model="tiny@1")
@@ -330,7 +330,7 @@ def test_a_row_of_a_caption() -> None:
         "caption": "a dog's ball",
         "score": -0.1235,
         "confidence": 0.8838,
-        "alternatives": [{"caption": "a cat", "score": -1.0, "log_probability": -3.0001}],
+        "alternatives": [{"caption": "a cat", "score": -1.0, "log_probability": -3.0001, "confidence": 0.3679}],
         "words": [{"word": "a", "probability": 1.0}, {"word": "dog", "probability": 0.5}],
         "model": "tiny@1",
     }

@@ -70,7 +70,7 @@ def evaluate(
             "references": sum(map(len, references)),
             "split": split,
             "model": captioner.model,
-            "precision": precision,
+            "precision": captioner.precision,
             **options.to_dict(),
         }
     scores = score(texts, references)

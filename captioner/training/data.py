@@ -192,7 +192,7 @@ class CaptionDataModule(lightning.LightningDataModule):
         words = self._words[split]
         dataset = CaptionDataset(
             self._records[split],
-            [[self._ids(caption) for caption in record] for record in words],
+            [[self._ids(caption, cut=split == "train") for caption in record] for record in words],
             [not any(_SIDES.intersection(caption) for caption in record) for record in words],
             TrainingTransform(self.preprocessing, self.augmentation if split == "train" else Augmentation()),
             features,
@@ -209,9 +209,10 @@ class CaptionDataModule(lightning.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
         )
 
-    def _ids(self, words: Sequence[str]) -> list[int]:
+    def _ids(self, words: Sequence[str], *, cut: bool) -> list[int]:
         ids = [Vocabulary.start, *self.vocabulary.encode(words), Vocabulary.end]
-        return ids[: self.max_words + 1]  # the last id is only predicted, never fed
+        # one id more than is fed: the last one, a word or `<end>`, is only predicted
+        return ids[: self.max_words + 2] if cut else ids
 
 
 @dataclass(frozen=True)

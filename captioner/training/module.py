@@ -61,6 +61,8 @@ class CaptionModule(lightning.LightningModule):
             raise ConfigurationError(
                 "an encoder with random weights must learn: give model.weights, --init-from, or train_encoder_from: all"
             )
+        if weights is not None and init_from is not None:
+            raise ConfigurationError("model.weights and --init-from both say where the encoder starts: give one of them")
         self.settings = {
             "learning_rate": learning_rate,
             "encoder_learning_rate": encoder_learning_rate,
@@ -109,6 +111,11 @@ class CaptionModule(lightning.LightningModule):
             known = len(data.vocabulary.ordinary)
             click.echo(f"{self.init_from}: {shared} of {known} words of the data keep their vectors", err=True)
         self.model.encoder.train_from(self.train_encoder_from)
+        if self.train_encoder_from is None and data.augmentation.active:
+            raise ConfigurationError(
+                "a frozen encoder sees each picture once, so pictures cannot vary: leave data.augmentation out, or let "
+                "the encoder learn with model.train_encoder_from"
+            )
         self.model.encoder.to(memory_format=torch.channels_last)
         if self.train_encoder_from is None:  # a frozen encoder need see each picture only once
             device = self.trainer.strategy.root_device.type

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from captioner.bundle import default_bundle, load_bundle, save_bundle
 from captioner.card import model_card
+from captioner.decoding.options import DecodingOptions
 
 LICENCE = Path(__file__).with_name("MODEL-LICENSE")
 
@@ -25,8 +26,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=default_bundle())
     arguments = parser.parse_args()
     scores = json.loads(arguments.scores.read_text(encoding="utf-8"))
+    # what the scores were measured with is what the model does by default
+    names = [field.name for field in dataclasses.fields(DecodingOptions)]
+    decoding = DecodingOptions.from_dict({name: scores["signature"][name] for name in names})
     bundle = dataclasses.replace(
-        load_bundle(arguments.bundle), scores=scores, licence="trained on research data; see LICENSE"
+        load_bundle(arguments.bundle),
+        decoding=decoding,
+        scores=scores,
+        licence="research; trained on research data (Flickr8k)",
     )
     digest = save_bundle(
         bundle, arguments.output, card=model_card(bundle), licence_text=LICENCE.read_text(encoding="utf-8")

@@ -141,7 +141,8 @@ def measure(bundle: Path, photos: list[Path], rounds: int) -> dict[str, Any]:
         "encoder": parts.encode,
         **{f"decoder {name}": parts.decoder(size) for name, size in BEAMS.items()},
     }
-    with Captioner.from_bundle(bundle) as captioner:
+    precision = str(parts.engine.dtype).removeprefix("torch.")  # both must compute in the same
+    with Captioner.from_bundle(bundle, precision=precision) as captioner:
         for name, size in BEAMS.items():
             options = DecodingOptions(beam_size=size)
 
@@ -167,7 +168,7 @@ def measure(bundle: Path, photos: list[Path], rounds: int) -> dict[str, Any]:
     walls = {name: [wall for wall, _ in results] for name, results in measured.items()}
     report: dict[str, Any] = {
         "photos": len(photos),
-        "encoder precision": str(parts.engine.dtype),
+        "encoder precision": precision,
         "wall seconds": {name: spread(values) for name, values in walls.items()},
         "cpu seconds": {name: spread([cpu for _, cpu in results]) for name, results in measured.items()},
     }
