@@ -15,6 +15,7 @@ TORCH ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
+TORCH_STAMP := $(if $(TORCH),$(VENV)/.torch-$(TORCH))
 
 .PHONY: serve test check bench clean
 
@@ -37,23 +38,28 @@ bench: $(VENV)/.dev-installed
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-# The stamps are older than pyproject.toml when it has changed: then pip looks again, which is quick.
-$(VENV)/.dev-installed: pyproject.toml | $(VENV)/.torch-installed
+# The stamps are older than pyproject.toml or than torch when these have changed: then pip looks again, which is quick.
+$(VENV)/.dev-installed: pyproject.toml $(TORCH_STAMP) | $(VENV)/.made
 	$(PIP) --editable '.[dev]'
 	touch $(VENV)/.serve-installed $@
 
-$(VENV)/.serve-installed: pyproject.toml | $(VENV)/.torch-installed
+$(VENV)/.serve-installed: pyproject.toml $(TORCH_STAMP) | $(VENV)/.made
 	$(PIP) --editable .
 	touch $@
 
-$(VENV)/.torch-installed: | $(BIN)/python
-ifneq ($(TORCH),)
-	$(PIP) --index-url https://download.pytorch.org/whl/$(TORCH) torch torchvision
-endif
+# The stamp names the build, so that another TORCH replaces the one that is there; without TORCH, whatever is there stays.
+$(VENV)/.torch-%: | $(VENV)/.made
+	rm -f $(VENV)/.torch-*
+	$(BIN)/python -m pip uninstall --yes torch torchvision
+	$(PIP) --index-url https://download.pytorch.org/whl/$* torch torchvision
 	touch $@
 
-$(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "captioner needs Python 3.11 or later: name one with make PYTHON=python3.11" >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || \
-		{ rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment: on Debian install python3-venv" >&2; exit 1; }
+# An environment whose pip does not work, because its making was interrupted, is made anew.
+$(VENV)/.made:
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+		$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+			{ echo "captioner needs Python 3.11 or later: name one with make PYTHON=python3.11" >&2; exit 1; }; \
+		$(PYTHON) -m venv --clear $(VENV) || \
+			{ echo "$(PYTHON) cannot make a virtual environment: on Debian install python3-venv" >&2; exit 1; }; \
+	}
+	@touch $@

@@ -21,7 +21,8 @@ def create_blueprint(captioning: Captioning, settings: Settings, ready: Callable
 
     @api.post("/v1/captions")
     def captions() -> Response:
-        # The place comes first: a full service spends nothing on a body that it will refuse.
+        # The place comes first: a full service does not take apart a body that it will refuse. The server has received
+        # the body by then; `Settings.max_held_bytes` bounds what that takes.
         with captioning.place():
             pictures = read_pictures(request, settings)
             options = read_options(request, captioning.engine.options, settings)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
+from typing import IO
 
-from flask import Flask, Response
+from flask import Flask, Request, Response
 from flask.json.provider import DefaultJSONProvider
 
 from service import api, page, problems
@@ -40,6 +42,19 @@ class _Json(DefaultJSONProvider):
     ensure_ascii = False
 
 
+class _Request(Request):
+    """Keeps the pictures of a form in memory, where the captioner needs them; the server has spooled the body once."""
+
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,
+        content_type: str | None,
+        filename: str | None = None,
+        content_length: int | None = None,
+    ) -> IO[bytes]:
+        return io.BytesIO()
+
+
 def create_app(captioner: Engine, settings: Settings, *, ready: Callable[[], bool] = lambda: True) -> Flask:
     """The WSGI application. `ready` says whether /readyz answers 200; a server that drains makes it false.
 
@@ -47,6 +62,7 @@ def create_app(captioner: Engine, settings: Settings, *, ready: Callable[[], boo
     """
     app = Flask("service")
     app.json = _Json(app)
+    app.request_class = _Request
     app.config.update(
         MAX_CONTENT_LENGTH=settings.max_body_bytes,
         # Room for a few files too many, so that the sender hears how many are allowed.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Callable
+from typing import get_type_hints
 
 from flask import Request
 from werkzeug.datastructures import FileStorage, MultiDict
@@ -30,19 +30,15 @@ def _whole(text: str) -> int:
 def _number(text: str) -> float:
     if not re.fullmatch(r"-?[0-9]{1,9}(\.[0-9]{1,9})?", text):
         raise ValueError(text)
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return value
+    return float(text)
 
 
-OPTIONS: dict[str, tuple[Callable[[str], int | float], str]] = {
-    "beam_size": (_whole, "a whole number"),
-    "num_captions": (_whole, "a whole number"),
-    "length_penalty": (_number, "a number"),
-    "min_length": (_whole, "a whole number"),
-    "max_length": (_whole, "a whole number"),
+# One for each type of a field of DecodingOptions, and what to say of a text that it refuses.
+_READERS: dict[type, tuple[Callable[[str], int | float], str]] = {
+    int: (_whole, "a whole number"),
+    float: (_number, "a number"),
 }
+OPTIONS = {name: _READERS[kind] for name, kind in get_type_hints(DecodingOptions).items()}
 
 
 def read_options(request: Request, defaults: DecodingOptions, settings: Settings) -> DecodingOptions:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,7 +48,6 @@ def create_blueprint(captioning: Captioning, settings: Settings) -> Blueprint:
         return _render(captioning, settings, cards=cards, status=status)
 
     page.add_app_template_filter(_percent, "percent")
-    page.add_app_template_filter(_alternative_confidence, "alternative_confidence")
     return page
 
 
@@ -103,8 +101,3 @@ def _percent(probability: float) -> str:
     if 0 < probability < 0.01:
         return "<1%"
     return f"{min(99, round(100 * probability)) if probability < 1 else 100}%"
-
-
-def _alternative_confidence(alternative: dict[str, Any]) -> float:
-    """The geometric mean of an alternative's word probabilities, as `confidence` is for the best caption."""
-    return math.exp(alternative["log_probability"] / (len(alternative["caption"].split()) + 1))

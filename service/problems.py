@@ -46,6 +46,7 @@ DETAILS = {
     413: "The request is too large.",
     431: "The headers of the request are too large.",
     500: "Something went wrong inside the service; the picture was not at fault as far as we know.",
+    503: "The service holds as much as it can; try again in a moment.",
 }
 
 logger = logging.getLogger(__name__)

@@ -8,6 +8,8 @@ pinned (>=3.0.2,<4) and tests/service/test_server.py holds the promise.
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import logging
 import signal
 import socket
@@ -18,52 +20,25 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 from flask import Flask
+from PIL import Image
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
-from waitress.task import ErrorTask, WSGITask
 
 from captioner.errors import ConfigurationError
-from service.app import SECURITY_HEADERS, create_app
+from service.app import create_app
 from service.captioning import Engine
-from service.problems import DETAILS, MEDIA_TYPE, problem_body
+from service.channels import Channel
 from service.settings import Settings
 
 # While the server drains, a connection that was active so lately may still be sending what it has begun.
 QUIET_SECONDS = 0.5
 POLL_SECONDS = 0.05
 EVENT_SECONDS = 1.0
+RECEIVE_BYTES = 64 * 2**10  # at a time
 
 logger = logging.getLogger(__name__)
-
-
-class _Answer(WSGITask):  # type: ignore[misc]  # waitress publishes no types
-    """An answer that closes its connection once the server has stopped accepting."""
-
-    def build_response_header(self) -> bytes:
-        if not self.channel.server.accepting:
-            self.set_close_on_finish()
-        header: bytes = super().build_response_header()
-        return header
-
-
-class _Refusal(ErrorTask):  # type: ignore[misc]
-    """Waitress's own refusals (a broken request, or a body or headers over the limits) as problems."""
-
-    def execute(self) -> None:
-        status: int = self.request.error.code
-        body = problem_body(status, DETAILS.get(status, DETAILS[400]))
-        self.status = f"{status} {self.request.error.reason}"
-        self.response_headers = [("Content-Type", MEDIA_TYPE), *SECURITY_HEADERS.items()]
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
-
-
-class _Channel(HTTPChannel):  # type: ignore[misc]
-    task_class = _Answer
-    error_task_class = _Refusal
 
 
 class Server:
@@ -87,7 +62,7 @@ class Server:
             )
         except OSError as error:
             raise _unavailable(settings, error) from error
-        self._server.channel_class = _Channel
+        self._server.channel_class = functools.partial(Channel, settings=settings)
         host, port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -162,10 +137,12 @@ def serve(
     """Serve until SIGTERM or SIGINT, then finish the accepted requests and return.
 
     `open_captioner` opens the model, which takes seconds, so the port is claimed first: a busy one fails at once.
-    `announce` gets the URL when the service answers. Raises `ConfigurationError` for an address that cannot be used
-    and what `open_captioner` raises. Call it from the main thread: signals arrive nowhere else.
+    `announce` gets the URL when the service answers, after a first caption of its own: until then connections are
+    refused. Raises `ConfigurationError` for an address that cannot be used or a model that captions nothing, and what
+    `open_captioner` raises. Call it from the main thread: signals arrive nowhere else.
     """
     with contextlib.closing(listen(settings)) as listener, open_captioner() as captioner:
+        _warm_up(captioner, settings.max_waiting)
         stopping = threading.Event()
         app = create_app(captioner, settings, ready=lambda: not stopping.is_set())
         _allow_connections(settings.connection_limit)
@@ -180,6 +157,15 @@ def serve(
         with _on_signals(stop):
             announce(server.url)
             server.run()
+
+
+def _warm_up(captioner: Engine, pictures: int) -> None:
+    """Caption so many small pictures at once: what starts at the first caption shall not make its sender wait."""
+    picture = io.BytesIO()
+    Image.new("RGB", (64, 64), "grey").save(picture, "PNG")
+    for outcome in captioner.stream([picture.getvalue()] * pictures):
+        if outcome.error is not None:
+            raise ConfigurationError(f"The service cannot caption its own small picture: {outcome.error}")
 
 
 @contextlib.contextmanager
@@ -214,6 +200,7 @@ def _adjustments(settings: Settings, listener: socket.socket) -> Adjustments:
         max_request_header_size=settings.max_header_bytes,
         # select() stops at descriptor 1023.
         asyncore_use_poll=True,
+        recv_bytes=RECEIVE_BYTES,
         ident="captioner",
     )
 

@@ -15,6 +15,11 @@ class Settings:
 
     `max_waiting` requests at most are in captioning at once and every one of them holds a thread, so `threads` is
     larger: the threads that remain answer the health checks and say 503 to the rest.
+
+    A body is received whole before any thread sees it, so slow senders are bounded by other means: `max_held_bytes`
+    is what all bodies and unsent answers may take together, in memory or in the folder for temporary files. Past it,
+    whoever sends more hears 503. Answers are written all the same, so that folder needs room for some 200 MB more. A
+    connection that neither sends nor takes anything for `channel_timeout_seconds` is closed.
     """
 
     host: str = "127.0.0.1"
@@ -22,7 +27,8 @@ class Settings:
     threads: int = 16
     max_waiting: int = 8
     retry_after_seconds: int = 1
-    max_body_bytes: int = 64 * 2**20
+    max_body_bytes: int = 32 * 2**20
+    max_held_bytes: int = 256 * 2**20
     max_files: int = 32
     max_header_bytes: int = 16 * 2**10
     max_beam_size: int = 16
@@ -46,6 +52,11 @@ class Settings:
         if self.max_body_bytes < self.limits.max_bytes:
             raise ConfigurationError(
                 f"max_body_bytes ({self.max_body_bytes}) is smaller than one picture may be ({self.limits.max_bytes}); "
+                "raise the first or lower the second."
+            )
+        if self.max_held_bytes < self.max_body_bytes:
+            raise ConfigurationError(
+                f"max_held_bytes ({self.max_held_bytes}) is smaller than one body may be ({self.max_body_bytes}); "
                 "raise the first or lower the second."
             )
 

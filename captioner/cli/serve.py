@@ -25,7 +25,12 @@ import click
     show_default=True,
     help="Worker threads. Half of them may wait for captions; the rest keep answering and turn away what is too much.",
 )
-def serve(bundle: Path | None, host: str, port: int, threads: int) -> None:
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    help="Processes that read pictures, of 1 GiB at most each; one a processor, but no more than 8, if not given.",
+)
+def serve(bundle: Path | None, host: str, port: int, threads: int, processes: int | None) -> None:
     """Serve captions over HTTP, with a page for people at the address that is printed.
 
     Stop it with Ctrl-C or SIGTERM: the requests that were accepted are answered first.
@@ -42,7 +47,7 @@ def serve(bundle: Path | None, host: str, port: int, threads: int) -> None:
             err=True,
         )
     run_server(
-        lambda: Captioner.from_bundle(bundle, limits=settings.limits),
+        lambda: Captioner.from_bundle(bundle, limits=settings.limits, processes=processes),
         settings,
         announce=lambda url: click.echo(f"Captions at {url} (stop with Ctrl-C)"),
     )

@@ -18,7 +18,9 @@ class EncoderConfiguration:
         name: a torchvision classification CNN by its registry name, such as `mobilenet_v2` or `resnet50`.
         cut: the node whose output is the grid, such as `layer3`; None takes the last grid before pooling.
         padding: `torchvision` (symmetric), or `tensorflow` for weights that were trained with TensorFlow's SAME
-            padding, which puts the odd row and column of a strided convolution at the bottom right.
+            padding, which puts the odd row and column of a strided convolution or maximum pooling at the bottom
+            right. It replaces the padding where torchvision pads; where it does not (VALID, as in inception_v3),
+            nothing is padded.
     """
 
     name: str = "mobilenet_v2"

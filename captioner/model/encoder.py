@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from torchvision.models import feature_extraction
 
 from captioner.errors import ConfigurationError
 from captioner.model.configuration import EncoderConfiguration
+from captioner.model.weights import download_weights, read_weights
 
 # Their last grid does not come from a convolution, so they are not the CNN that this project is about.
 _NOT_CONVOLUTIONAL = ("vit_", "swin_", "maxvit")
@@ -44,16 +46,38 @@ class SamePaddedConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve (N, C, H, W) to (N, C', ceil(H / stride), ceil(W / stride))."""
-        vertical, horizontal = (
-            max((-(-length // stride) - 1) * stride + dilation * (kernel - 1) + 1 - length, 0)
-            for length, stride, dilation, kernel in zip(
-                input.shape[2:], self.stride, self.dilation, self.kernel_size, strict=True
-            )
-        )
-        sides = (horizontal // 2, horizontal - horizontal // 2, vertical // 2, vertical - vertical // 2)
-        return nn.functional.conv2d(
-            nn.functional.pad(input, sides), self.weight, self.bias, self.stride, 0, self.dilation, self.groups
-        )
+        padded = nn.functional.pad(input, _same_sides(input, self.kernel_size, self.stride, self.dilation))
+        return nn.functional.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+class SamePaddedMaxPool2d(nn.MaxPool2d):
+    """A maximum pooling with TensorFlow's SAME padding; what is added never is the maximum."""
+
+    @classmethod
+    def like(cls, pool: nn.MaxPool2d) -> SamePaddedMaxPool2d:
+        """A pooling of the same shape that pads by itself."""
+        return cls(pool.kernel_size, stride=pool.stride, dilation=pool.dilation)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Pool (N, C, H, W) to (N, C, ceil(H / stride), ceil(W / stride))."""
+        sides = _same_sides(input, _pair(self.kernel_size), _pair(self.stride), _pair(self.dilation))
+        padded = nn.functional.pad(input, sides, value=float("-inf"))
+        return nn.functional.max_pool2d(padded, self.kernel_size, self.stride, 0, self.dilation)
+
+
+def _pair(number: int | tuple[int, ...]) -> tuple[int, ...]:
+    return (number, number) if isinstance(number, int) else number
+
+
+def _same_sides(
+    input: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
+) -> tuple[int, int, int, int]:
+    """How many columns (left, right) and rows (top, bottom) SAME adds to `input` (N, C, H, W)."""
+    vertical, horizontal = (
+        max((-(-length // step) - 1) * step + spread * (extent - 1) + 1 - length, 0)
+        for length, step, spread, extent in zip(input.shape[2:], stride, dilation, kernel, strict=True)
+    )
+    return horizontal // 2, horizontal - horizontal // 2, vertical // 2, vertical - vertical // 2
 
 
 class Encoder(nn.Module):
@@ -89,31 +113,37 @@ class Encoder(nn.Module):
         return self.grid(images).flatten(2).transpose(1, 2)  # (N, C, P), then (N, P, C)
 
     def stages(self) -> list[str]:
-        """The names of the network's parts in the order in which a picture passes them."""
+        """The names of the network's parts in the order in which a picture passes them.
+
+        A part that is a list, or that holds more than half of the network, is named by its own parts.
+        """
+        modules = [name.split(".")[:-1] for name, _ in self.network.named_parameters()]
+        sizes = Counter(path[0] for path in modules)
         names: dict[str, None] = {}  # a dictionary keeps the order
-        for name, _ in self.network.named_parameters():
-            parts = name.split(".")
-            names.setdefault(".".join(parts[:2]) if parts[1].isdigit() else parts[0])
+        for path in modules:
+            is_list = any(name.isdigit() for name in path[1:2])
+            names.setdefault(".".join(path[: 2 if is_list or 2 * sizes[path[0]] > len(modules) else 1]))
         return list(names)
 
-    def train_from(self, stage: str | None) -> None:
-        """Let only the parts from `stage` on learn; "all" lets every part learn, None freezes all.
+    def train_from(self, part: str | None) -> None:
+        """Let only what comes from `part` on learn; "all" lets everything learn, None freezes everything.
+
+        Args:
+            part: any module of the network, such as `layer3`, `layer3.0` or `features.denseblock4`.
 
         Raises:
             ConfigurationError: no such part.
         """
-        stages = self.stages()
-        first = {None: len(stages), "all": 0}.get(stage)
-        if first is None:
-            if stage not in stages:
-                raise ConfigurationError(
-                    f"encoder {self.configuration.name} has no part '{stage}'; "
-                    f"choose 'all' or one of {', '.join(stages)}"
-                )
-            first = stages.index(stage)
-        learning = tuple(name + "." for name in stages[first:])
-        for name, parameter in self.network.named_parameters():
-            parameter.requires_grad_(name.startswith(learning))
+        parameters = list(self.network.named_parameters())
+        inside = [i for i, (name, _) in enumerate(parameters) if part == "all" or name.startswith(f"{part}.")]
+        if part is not None and not inside:
+            raise ConfigurationError(
+                f"encoder {self.configuration.name} has no part '{part}'; "
+                f"choose 'all' or one of {', '.join(self.stages())}"
+            )
+        first = len(parameters) if part is None else inside[0]
+        for i, (_, parameter) in enumerate(parameters):
+            parameter.requires_grad_(i >= first)
 
     def load_weights(self, weights: str | os.PathLike[str]) -> None:
         """Load `DEFAULT` (torchvision's own download) or a file: `.safetensors`, or `.pt` read without pickles.
@@ -121,10 +151,10 @@ class Encoder(nn.Module):
         The file holds the whole classification network's state; what lies behind the cut is not used.
 
         Raises:
-            ConfigurationError: the file is missing or does not fit the network.
+            ConfigurationError: the file is missing, cannot be downloaded, or does not fit the network.
         """
         name = self.configuration.name
-        state = _download(name) if weights == "DEFAULT" else _read(Path(weights))
+        state = download_weights(name) if weights == "DEFAULT" else read_weights(Path(weights))
         wanted = self.network.state_dict()
         # Counters of training steps are not in every file and change no output.
         missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
@@ -157,15 +187,17 @@ def _build(name: str) -> nn.Module:
 
 
 def _use_same_padding(network: nn.Module) -> None:
-    """Swap the strided convolutions; with stride 1 both paddings are the same."""
+    """Swap what has a stride and padding; with stride 1 both paddings are the same, and no padding is VALID in both."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) is nn.Conv2d and max(child.stride) > 1 and max(child.kernel_size) > 1:
+            if type(child) is nn.Conv2d and max(child.stride) > 1 and child.padding not in ((0, 0), "valid"):
                 setattr(parent, name, SamePaddedConv2d.like(child))
+            elif type(child) is nn.MaxPool2d and max(_pair(child.stride)) > 1 and max(_pair(child.padding)) > 0:
+                setattr(parent, name, SamePaddedMaxPool2d.like(child))
 
 
 def _cut(network: nn.Module, configuration: EncoderConfiguration) -> GraphModule:
-    tracer: dict[str, list[type]] = {"leaf_modules": [SamePaddedConv2d]}
+    tracer: dict[str, list[type]] = {"leaf_modules": [SamePaddedConv2d, SamePaddedMaxPool2d]}
     _, nodes = feature_extraction.get_graph_node_names(network, tracer_kwargs=tracer, suppress_diff_warning=True)
     node = configuration.cut or _last_grid(network, nodes, tracer)
     if not any(name == node or name.startswith(node + ".") for name in nodes):
@@ -188,36 +220,3 @@ def _last_grid(network: nn.Module, nodes: list[str], tracer: dict[str, list[type
         outputs = everything(torch.zeros(1, 3, _PROBE_SIZE, _PROBE_SIZE))
     grids = [name for name in candidates if isinstance(outputs[name], Tensor) and outputs[name].dim() == 4]
     return [name for name in grids if outputs[name].shape[2] > 1][-1]
-
-
-def _download(name: str) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = models.get_model_weights(name)["DEFAULT"].get_state_dict(progress=True, check_hash=True)
-    return state
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """A state dictionary from a file, executing nothing that the file says."""
-    import pickle
-    import struct
-
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise ConfigurationError(f"encoder weights {path} do not exist; give a .safetensors or .pt file, or DEFAULT")
-    try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    # What torch's reader raises for a damaged file: LookupError and struct.error come from its unpickler.
-    except (
-        SafetensorError, pickle.UnpicklingError, struct.error, LookupError, ValueError, TypeError, AttributeError,
-        RuntimeError, EOFError, OSError,
-    ) as error:  # fmt: skip
-        # The first sentence only: torch's next ones advise to load the file with pickles.
-        reason = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
-        raise ConfigurationError(f"encoder weights {path} cannot be read ({reason}); copy the file again") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ConfigurationError(f"encoder weights {path} hold no plain state dictionary of tensors")
-    return state

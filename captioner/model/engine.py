@@ -28,8 +28,9 @@ class TorchEngine:
 
         Args:
             device: `cpu`, `cuda`, or `auto` (cuda where there is one).
-            precision: of the encoder: `float32`, `bfloat16`, or `auto`: both are timed here and the quicker one is
-                kept, since bfloat16 doubles the speed of some processors and halves that of others.
+            precision: of the encoder: `float32`, `bfloat16`, or `auto`: on a processor both are timed here and the
+                quicker one is kept, since bfloat16 doubles the speed of some and halves that of others; a GPU takes
+                bfloat16 if it has units for it.
 
         Raises:
             ConfigurationError: there is no such device or precision.
@@ -45,6 +46,11 @@ class TorchEngine:
         if precision == "bfloat16" or (precision == "auto" and self._bfloat16_is_quicker()):
             self.dtype = torch.bfloat16
             self._network = self._network.to(torch.bfloat16)
+
+    @property
+    def precision(self) -> str:
+        """Of the encoder: `float32` or `bfloat16`, which another engine can be given to save it the timing."""
+        return "bfloat16" if self.dtype == torch.bfloat16 else "float32"
 
     @torch.inference_mode()
     def encode(self, images: Tensor) -> Tensor:
@@ -70,7 +76,7 @@ class TorchEngine:
     @torch.inference_mode()
     def _bfloat16_is_quicker(self) -> bool:
         if self.device.type == "cuda":
-            return bool(torch.cuda.is_bf16_supported())
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
         half = copy.deepcopy(self._network).to(torch.bfloat16)
         images = torch.zeros(8, 3, 224, 224)
         seconds = {torch.float32: float("inf"), torch.bfloat16: float("inf")}

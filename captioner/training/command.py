@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import sys
-import time
 import warnings
 from datetime import date
 from importlib.metadata import version
@@ -14,18 +14,26 @@ import click
 import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
-from captioner.bundle import save_bundle
+from captioner.bundle import load_bundle, save_bundle
 from captioner.card import licence_text, model_card
 from captioner.errors import ConfigurationError
 from captioner.pictures.curves import draw_curves
+from captioner.training.checkpoints import find_checkpoint
 from captioner.training.data import CaptionDataModule
+from captioner.training.initialisation import settings_of_bundle
 from captioner.training.module import CaptionModule
+from captioner.training.precision import automatic_precision
 
 # In place of a hundred lines of options before each message; --help lists them.
 USAGE = "captioner train [--config FILE] [--output FOLDER] [--init-from BUNDLE] [--ckpt_path FILE] [--help] [options]"
+DESCRIPTION = (
+    "Train a model and write its bundle to OUTPUT/bundle. Without --trainer.precision, training is in mixed precision "
+    "where the device has units for it: bf16-mixed on a GPU or a processor with bfloat16, 16-mixed on an older GPU."
+)
 
 
 class DrawCurves(Callback):
@@ -57,7 +65,13 @@ def set_aside(output: Path, *, resumes: bool) -> None:
 
 
 class TrainCommand(LightningCLI):
-    """Lightning's command line, with an output folder and a bundle to start from."""
+    """Lightning's command line, with an output folder, a bundle to start from, and a precision that fits the device.
+
+    Attributes:
+        checkpoint: writes the best and the last weights.
+    """
+
+    checkpoint: ModelCheckpoint
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what is ours, and the callbacks that every run has."""
@@ -75,40 +89,67 @@ class TrainCommand(LightningCLI):
             }
         )
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Where nothing else is given, the settings are those of the bundle to start from; a checkpoint is looked at.
+
+        Raises:
+            CaptionerError: the bundle or the checkpoint cannot be used.
+        """
+        super().parse_arguments(parser, args)
+        start, resumed = self.config["fit"]["init_from"], self.config["fit"]["ckpt_path"]
+        if start is not None and isinstance(args, list):
+            settings = json.dumps(settings_of_bundle(load_bundle(start)))
+            super().parse_arguments(parser, [args[0], f"--config={settings}", *args[1:]])  # what comes later wins
+        if resumed not in (None, "hpc"):
+            self.config["fit"]["ckpt_path"] = str(find_checkpoint(resumed, Path(self.config["fit"]["output"])))
+
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
-        """Every file of a run goes to the output folder."""
-        output = Path(self.config[self.subcommand]["output"])
-        trainer, resumed = self.config_init[self.subcommand]["trainer"], self.config[self.subcommand]["ckpt_path"]
-        if resumed is not None and resumed not in ("best", "last", "hpc") and not Path(resumed).is_file():
-            raise ConfigurationError(f"checkpoint {resumed} does not exist; look in OUTPUT/checkpoints")
+        """Every file of a run goes to the output folder.
+
+        Raises:
+            ConfigurationError: the trainer's settings cannot work.
+        """
+        output = Path(self.config["fit"]["output"])
+        trainer, resumes = self.config_init["fit"]["trainer"], self.config["fit"]["ckpt_path"] is not None
+        if trainer["limit_val_batches"] == 0:
+            raise ConfigurationError("trainer.limit_val_batches is 0, but validation chooses the weights: leave it out")
+        if resumes:  # it goes on in the folder of its checkpoint; a new run tells that it writes over another one
+            warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
         if trainer["logger"] is None:
-            set_aside(output, resumes=resumed is not None)
+            set_aside(output, resumes=resumes)
             kwargs.setdefault("logger", CSVLogger(output, name="", version=""))
+        if trainer["precision"] is None and not trainer["plugins"]:
+            kwargs.setdefault("precision", automatic_precision(str(trainer["accelerator"])))
         kwargs.setdefault("default_root_dir", str(output))
-        kwargs["callbacks"] = [
-            *(trainer["callbacks"] or []),
-            ModelCheckpoint(output / "checkpoints", "best", monitor="cider", mode="max", save_last=True),
-            DrawCurves(),
-        ]
+        # without Lightning's counter: last.ckpt is always the last one, also where an earlier run left its own
+        self.checkpoint = ModelCheckpoint(
+            output / "checkpoints", "best", monitor="cider", mode="max", save_last=True, enable_version_counter=False
+        )
+        kwargs["callbacks"] = [*(trainer["callbacks"] or []), self.checkpoint, DrawCurves()]
         if trainer["enable_progress_bar"] is not False:
             # a log file is no terminal: one line now and then is enough
             kwargs["callbacks"].append(TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 50))
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except ValueError as error:
+            raise ConfigurationError(f"these trainer settings cannot work: {error}") from error
 
 
 def main(arguments: list[str]) -> None:
     """Train as `arguments` say, and write the bundle of the best checkpoint.
 
+    The precision is the trainer's if it is given, otherwise mixed where the device has units for it
+    (`automatic_precision`).
+
     Raises:
-        CaptionerError: the data, the encoder's weights or the bundle to start from cannot be used.
+        CaptionerError: the data, the encoder's weights, the bundle to start from, the checkpoint to resume or the
+            trainer's settings cannot be used.
         SystemExit: unknown or contradictory arguments (2).
         KeyboardInterrupt: somebody pressed Ctrl-C; the last checkpoint stays.
     """
-    start = time.monotonic()
     with warnings.catch_warnings():
         # advice on the number of workers, and notices about others' internals: nothing that a user can act on
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
         warnings.filterwarnings("ignore", message=".*WeightAveraging callback with a model that overrides.*")
         warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")
         warnings.filterwarnings("ignore", message=".*Found .* in eval mode at the start of training.*")
@@ -117,42 +158,62 @@ def main(arguments: list[str]) -> None:
         for category in (DeprecationWarning, FutureWarning):
             warnings.filterwarnings("ignore", category=category, module=r"(pytorch_lightning|jsonargparse)\.")
         try:
-            command = TrainCommand(
-                CaptionModule,
-                CaptionDataModule,
-                args=["fit", *arguments],
-                parser_kwargs={"prog": "captioner train", "fit": {"usage": USAGE}},
-                save_config_kwargs={"overwrite": True},
-                seed_everything_default=1,
+            write_bundle(
+                TrainCommand(
+                    CaptionModule,
+                    CaptionDataModule,
+                    args=["fit", *arguments],
+                    parser_kwargs={"prog": "captioner train", "fit": {"usage": USAGE, "description": DESCRIPTION}},
+                    save_config_kwargs={"overwrite": True},
+                    seed_everything_default=1,
+                )
             )
+        except MisconfigurationException as error:
+            raise ConfigurationError(f"these trainer settings cannot work: {error}") from error
         except SystemExit as ended:
             if isinstance(ended.__context__, KeyboardInterrupt):  # Lightning ends an interrupted run by sys.exit(1)
                 raise KeyboardInterrupt from None
             raise
-    write_bundle(command, seconds=time.monotonic() - start)
 
 
-def write_bundle(command: TrainCommand, *, seconds: float) -> None:
-    """Write the best weights of the run to OUTPUT/bundle, with card and provenance."""
+def write_bundle(command: TrainCommand) -> None:
+    """Write the best weights of the run to OUTPUT/bundle, with card and provenance.
+
+    A run that ended before its first validation is validated now, and its last weights are the best ones.
+    """
     trainer, module = command.trainer, command.model
-    checkpoint = trainer.checkpoint_callback
-    if not trainer.is_global_zero or not isinstance(checkpoint, ModelCheckpoint) or not checkpoint.best_model_path:
+    if not trainer.is_global_zero:
         return
-    state = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)
-    module.load_state_dict(state["state_dict"])
-    best = checkpoint.best_model_score
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        click.echo("trainer.fast_dev_run tries a few batches only: no bundle is written", err=True)
+        return
+    best = Path(command.checkpoint.best_model_path)
+    if best.is_file():
+        state = torch.load(best, map_location="cpu", weights_only=True)
+        module.load_state_dict(state["state_dict"])
+        epochs, steps, cider = int(state["epoch"]) + 1, int(state["global_step"]), command.checkpoint.best_model_score
+    else:
+        trainer.validate(module, datamodule=module.data, verbose=False)
+        epochs, steps, cider = trainer.current_epoch, trainer.global_step, trainer.callback_metrics["cider"]
+    settings = json.loads(command.parser.dump(command.config, format="json"))["fit"]
     phase = {
-        "data": module.data.root.name,
+        "data": module.data.dataset_name,
         "date": date.today().isoformat(),
-        "settings": module.settings,
+        "start": module.origin,
+        "seed": settings["seed_everything"],
+        "settings": {**module.settings, **module.data.settings},
         "augmentation": module.data.augmentation.to_dict(),
-        "epochs": int(state["epoch"]) + 1,
-        "steps": int(state["global_step"]),
-        "minutes": round(seconds / 60, 1),
-        "dev_cider": None if best is None else round(float(best), 2),
+        "precision": trainer.precision,
+        "callbacks": settings["trainer"].get("callbacks") or [],  # the averaging of weights is one
+        "epochs": epochs,
+        "steps": steps,
+        "minutes": round(module.seconds / 60, 1),  # of all processes, where the run was resumed
+        "dev_cider": None if cider is None else round(float(cider), 2),
         "versions": {name: version(name) for name in ("torch", "torchvision", "pytorch-lightning")},
     }
     bundle = module.to_bundle(phase)
     directory = Path(command.config["fit"]["output"]) / "bundle"
-    digest = save_bundle(bundle, directory, card=model_card(bundle), licence_text=licence_text(module.data.root.name))
+    digest = save_bundle(
+        bundle, directory, card=model_card(bundle), licence_text=licence_text(module.data.dataset_name)
+    )
     click.echo(f"bundle {bundle.name}@{digest} written to {directory}", err=True)

@@ -68,8 +68,12 @@ class _Item:
     captions: list[list[int]]
 
 
-class CaptionDataset(Dataset[_Item]):
-    """The records of one split, each with all its captions as ids."""
+class CaptionDataset(Dataset[_Item | DatasetError]):
+    """The records of one split, each with all its captions as ids.
+
+    A picture that cannot be used is an error that is returned: torch would bury one that a worker process raises in
+    that process's traceback.
+    """
 
     def __init__(
         self,
@@ -88,14 +92,14 @@ class CaptionDataset(Dataset[_Item]):
     def __len__(self) -> int:
         return len(self._records)
 
-    def __getitem__(self, index: int) -> _Item:
+    def __getitem__(self, index: int) -> _Item | DatasetError:
         if self._features is not None:
             return _Item(index, self._features[index], self._captions[index])
         record = self._records[index]
         try:
             image = read_image(record.image)
         except ImageError as error:
-            raise DatasetError(f"picture {record.image} of the data set cannot be used: {error}") from error
+            return DatasetError(f"picture {record.image} of the data set cannot be used: {error}")
         return _Item(index, self._transform(image, may_flip=self._may_flip[index]), self._captions[index])
 
 
@@ -124,16 +128,17 @@ class CaptionDataModule(lightning.LightningDataModule):
             captions_per_image: at most so many captions of a picture a step, drawn anew each time if there are more
                 (validation takes the first ones).
             min_count: a word must occur so often in the training captions to be in the vocabulary.
-            max_words: training captions are cut after so many words (they then have no end to learn).
+            max_words: so many words of a training caption are fed. Of a longer one, the next word is still predicted,
+                but neither what follows nor its end.
             cache: the folder for the features of a frozen encoder.
             num_workers: processes that read pictures.
         """
         super().__init__()
-        numbers = {
+        self.settings = {
             "batch_size": batch_size, "captions_per_image": captions_per_image, "min_count": min_count,
             "max_words": max_words,
         }  # fmt: skip
-        for name, number in numbers.items():
+        for name, number in self.settings.items():
             if number < 1:
                 raise ConfigurationError(f"data.{name} is {number}; it must be 1 or more")
         self.root = Path(root)
@@ -175,19 +180,31 @@ class CaptionDataModule(lightning.LightningDataModule):
         """The words of the captions of `split`, by the scorers' tokeniser."""
         return [[ptb.tokenize(caption) for caption in record.captions] for record in self._records[split]]
 
-    def train_dataloader(self) -> DataLoader[_Item]:
+    @property
+    def dataset_name(self) -> str:
+        """The data set's name: that of its folder, or of the folder above one that is called `raw`."""
+        root = self.root.resolve() if ".." in self.root.parts else self.root.absolute()
+        return root.parent.name if root.name == "raw" else root.name
+
+    def train_dataloader(self) -> DataLoader[_Item | DatasetError]:
         """Shuffled batches of the training split."""
         return self._loader("train", shuffle=True)
 
-    def val_dataloader(self) -> DataLoader[_Item]:
+    def val_dataloader(self) -> DataLoader[_Item | DatasetError]:
         """The development split in order."""
         return self._loader("dev", shuffle=False)
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Lightning's hook."""
+    def transfer_batch_to_device(self, batch: Batch | DatasetError, device: torch.device, dataloader_idx: int) -> Batch:
+        """Lightning's hook, the first of ours that a batch meets in this process.
+
+        Raises:
+            DatasetError: a picture of the batch cannot be used.
+        """
+        if isinstance(batch, DatasetError):
+            raise batch
         return batch.to(device)
 
-    def _loader(self, split: str, *, shuffle: bool) -> DataLoader[_Item]:
+    def _loader(self, split: str, *, shuffle: bool) -> DataLoader[_Item | DatasetError]:
         features = self.features.get(split)
         words = self._words[split]
         dataset = CaptionDataset(
@@ -217,7 +234,7 @@ class CaptionDataModule(lightning.LightningDataModule):
 
 @dataclass(frozen=True)
 class _Collate:
-    """Items to a Batch; a value of its own, which a worker process can receive, as the data module is not.
+    """Items to a Batch, or to the first error among them; a worker process can receive it, unlike the data module.
 
     `captions_per_image` of a picture's captions at most: drawn anew each time, or the first ones for a steady loss.
     """
@@ -225,7 +242,11 @@ class _Collate:
     captions_per_image: int
     draw: bool
 
-    def __call__(self, items: Sequence[_Item]) -> Batch:
+    def __call__(self, items: Sequence[_Item | DatasetError]) -> Batch | DatasetError:
+        errors = [item for item in items if isinstance(item, DatasetError)]
+        return errors[0] if errors else self._batch([item for item in items if isinstance(item, _Item)])
+
+    def _batch(self, items: Sequence[_Item]) -> Batch:
         chosen = [self._choose(item.captions) for item in items]
         longest = max(len(caption) for captions in chosen for caption in captions)
         tokens = torch.full((len(items), max(map(len, chosen)), longest), Vocabulary.pad)  # (N, K, T + 1)

@@ -44,15 +44,23 @@ class FeatureCache:
 
 
 def cache_features(
-    model: CaptionModel, preprocessing: Preprocessing, images: Sequence[Path], directory: Path, *, device: str
+    model: CaptionModel,
+    preprocessing: Preprocessing,
+    images: Sequence[Path],
+    directory: Path,
+    *,
+    device: str,
+    precision: str = "auto",
 ) -> FeatureCache:
     """Open the cache of `images` in `directory`; what it lacks is computed first, from where it was interrupted.
+
+    `device` and `precision` are those of a `TorchEngine`.
 
     Raises:
         ConfigurationError: the disk is too small.
         DatasetError: a picture cannot be read.
     """
-    engine = TorchEngine(model, device=device)
+    engine = TorchEngine(model, device=device, precision=precision)
     size = preprocessing.geometry.size
     with torch.no_grad():
         places = engine.encode(torch.zeros(1, 3, size, size)).shape[1]

@@ -2,11 +2,48 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import Any
+
 import torch
 
 from captioner.bundle import Bundle
+from captioner.errors import ConfigurationError
 from captioner.model.caption_model import CaptionModel
+from captioner.model.configuration import DecoderConfiguration, EncoderConfiguration
+from captioner.preprocessing import Preprocessing
 from captioner.text.vocabulary import Vocabulary
+
+
+def settings_of(
+    encoder: EncoderConfiguration, decoder: DecoderConfiguration, preprocessing: Preprocessing
+) -> dict[str, Any]:
+    """What a network's weights are tied to, as a configuration file of `captioner train` says it."""
+    return {
+        "model": {"encoder": asdict(encoder), "decoder": asdict(decoder)},
+        "data": {"preprocessing": preprocessing.to_dict()},
+    }
+
+
+def settings_of_bundle(start: Bundle) -> dict[str, Any]:
+    """`settings_of` the network in `start`."""
+    return settings_of(start.model.encoder.configuration, start.model.decoder.configuration, start.preprocessing)
+
+
+def refuse_contradictions(given: dict[str, Any], start: Bundle) -> None:
+    """Compare the settings of a run with those of the bundle that it starts from; only dropout may differ.
+
+    Raises:
+        ConfigurationError: two differ.
+    """
+    for room, parts in settings_of_bundle(start).items():
+        for part, values in parts.items():
+            for name, value in values.items():
+                wanted = given[room][part][name]
+                if wanted != value and name != "dropout":
+                    raise ConfigurationError(
+                        f"{room}.{part}.{name} is {wanted}, but the bundle to start from has {value}: leave it out"
+                    )
 
 
 def copy_weights(start: Bundle, model: CaptionModel, vocabulary: Vocabulary) -> int:

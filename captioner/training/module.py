@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import time
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,13 +18,16 @@ from captioner.decoding.options import DecodingOptions
 from captioner.errors import ConfigurationError
 from captioner.evaluation import ptb
 from captioner.evaluation.metrics import CiderD, bleu
+from captioner.manifest import digest_of
 from captioner.model.caption_model import CaptionModel
 from captioner.model.configuration import DecoderConfiguration, EncoderConfiguration
+from captioner.model.engine import TorchEngine
 from captioner.prediction import Captioner
 from captioner.text.vocabulary import Vocabulary
+from captioner.training.checkpoints import refuse_other_network
 from captioner.training.data import Batch, CaptionDataModule
 from captioner.training.feature_cache import cache_features
-from captioner.training.initialisation import copy_weights
+from captioner.training.initialisation import copy_weights, refuse_contradictions, settings_of
 
 
 class CaptionModule(lightning.LightningModule):
@@ -44,11 +50,13 @@ class CaptionModule(lightning.LightningModule):
         """Take the settings of a training run; the network is built when the vocabulary is known.
 
         Args:
-            encoder: which CNN; a bundle given by `init_from` brings its own.
+            encoder: which CNN. `captioner train` takes it from the bundle if there is an `init_from`.
             decoder: which recurrent network; likewise.
             weights: of the encoder: `DEFAULT` (torchvision's download), a .safetensors or .pt file, or nothing.
-            train_encoder_from: the encoder learns from this part on, such as `features.14`; `all`, or nothing (frozen).
-            init_from: a bundle to start from; words that both vocabularies have keep their vectors.
+            train_encoder_from: the encoder learns from this part on: any of its modules, such as `features.14` or
+                `layer3`; `all`, or nothing (frozen).
+            init_from: a bundle to start from; words that both vocabularies have keep their vectors. Encoder, decoder
+                and preprocessing must be the bundle's, but for the dropout.
             learning_rate: the decoder's highest learning rate.
             encoder_learning_rate: the encoder's.
             weight_decay: AdamW's, on matrices only.
@@ -62,7 +70,9 @@ class CaptionModule(lightning.LightningModule):
                 "an encoder with random weights must learn: give model.weights, --init-from, or train_encoder_from: all"
             )
         if weights is not None and init_from is not None:
-            raise ConfigurationError("model.weights and --init-from both say where the encoder starts: give one of them")
+            raise ConfigurationError(
+                "model.weights and --init-from both say where the encoder starts: give one of them"
+            )
         self.settings = {
             "learning_rate": learning_rate,
             "encoder_learning_rate": encoder_learning_rate,
@@ -84,7 +94,11 @@ class CaptionModule(lightning.LightningModule):
         self.loss = nn.CrossEntropyLoss(ignore_index=Vocabulary.pad, label_smoothing=label_smoothing)
         self.model: CaptionModel | None = None
         self.name = ""
+        self.origin: dict[str, str] = {}
         self.history: list[Any] = []
+        self._began = time.monotonic()
+        self._earlier_seconds = 0.0
+        self._precision = "auto"
         self._captioner: Captioner | None = None
         self._captions: dict[int, str] = {}
 
@@ -96,20 +110,14 @@ class CaptionModule(lightning.LightningModule):
         start: Bundle | None = None
         if self.init_from is not None:
             start = load_bundle(self.init_from)
-            self.encoder_configuration = start.model.encoder.configuration
-            self.decoder_configuration = start.model.decoder.configuration
-            data.preprocessing = start.preprocessing
+            given = settings_of(self.encoder_configuration, self.decoder_configuration, data.preprocessing)
+            refuse_contradictions(given, start)
             self.history = list(start.training.get("phases", []))
-        self.name = f"{data.root.name}-{self.encoder_configuration.name}-{self.decoder_configuration.cell}"
+        self.name = f"{data.dataset_name}-{self.encoder_configuration.name}-{self.decoder_configuration.cell}"
         self.model = CaptionModel(
             self.encoder_configuration, self.decoder_configuration, vocabulary_size=len(data.vocabulary)
         )
-        if self.weights is not None:
-            self.model.encoder.load_weights(self.weights)
-        if start is not None:
-            shared = copy_weights(start, self.model, data.vocabulary)
-            known = len(data.vocabulary.ordinary)
-            click.echo(f"{self.init_from}: {shared} of {known} words of the data keep their vectors", err=True)
+        self.origin = self._load_start(self.model, start)
         self.model.encoder.train_from(self.train_encoder_from)
         if self.train_encoder_from is None and data.augmentation.active:
             raise ConfigurationError(
@@ -117,12 +125,33 @@ class CaptionModule(lightning.LightningModule):
                 "the encoder learn with model.train_encoder_from"
             )
         self.model.encoder.to(memory_format=torch.channels_last)
+        device = engine_device(self.trainer.strategy.root_device)
+        self._precision = TorchEngine(self.model, device=device).precision  # timed once, for the whole run
         if self.train_encoder_from is None:  # a frozen encoder need see each picture only once
-            device = self.trainer.strategy.root_device.type
             for split in ("train", "dev"):
                 data.features[split] = cache_features(
-                    self.model, data.preprocessing, data.images(split), data.cache, device=device
+                    self.model,
+                    data.preprocessing,
+                    data.images(split),
+                    data.cache,
+                    device=device,
+                    precision=self._precision,
                 )
+
+    def _load_start(self, model: CaptionModel, start: Bundle | None) -> dict[str, str]:
+        """Load into `model` what it starts from; returns what the record of the training says about it."""
+        if start is not None and self.init_from is not None:
+            shared = copy_weights(start, model, self.data.vocabulary)
+            known = len(self.data.vocabulary.ordinary)
+            click.echo(f"{self.init_from}: {shared} of {known} words of the data keep their vectors", err=True)
+            return {"bundle": f"{start.name}@{digest_of(self.init_from)}"}
+        if self.weights is None:
+            return {"weights": "random"}
+        model.encoder.load_weights(self.weights)
+        if self.weights == "DEFAULT":
+            return {"weights": "DEFAULT"}
+        with Path(self.weights).open("rb") as file:
+            return {"weights": Path(self.weights).name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
     @property
     def data(self) -> CaptionDataModule:
@@ -136,6 +165,26 @@ class CaptionModule(lightning.LightningModule):
         if self.model is None:
             raise ConfigurationError("the network is built when training begins")
         return self.model
+
+    @property
+    def seconds(self) -> float:
+        """How long this run has taken, what it resumes included."""
+        return self._earlier_seconds + time.monotonic() - self._began
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what a later process needs to know about this one (Lightning's hook)."""
+        checkpoint["captioner"] = {"seconds": self.seconds, "train_encoder_from": self.train_encoder_from}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another network, and take over its time (Lightning's hook)."""
+        refuse_other_network(checkpoint, self.state_dict())
+        record = {"seconds": 0.0, "train_encoder_from": self.train_encoder_from, **checkpoint.get("captioner", {})}
+        if record["train_encoder_from"] != self.train_encoder_from:
+            raise ConfigurationError(
+                f"the checkpoint was trained with model.train_encoder_from {record['train_encoder_from']}, this run "
+                f"has {self.train_encoder_from}: resume it with its own settings"
+            )
+        self._earlier_seconds = record["seconds"]
 
     def on_fit_start(self) -> None:
         """Prepare the references that validation compares with."""
@@ -165,7 +214,7 @@ class CaptionModule(lightning.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Caption with the weights of this moment, down the same corridor as everybody."""
-        self._captioner = Captioner(self.to_bundle({}), device=self.device.type)
+        self._captioner = Captioner(self.to_bundle({}), device=engine_device(self.device), precision=self._precision)
         self._captions = {}
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
@@ -175,7 +224,7 @@ class CaptionModule(lightning.LightningModule):
             return
         if batch.features is None and batch.pixels is not None:
             with torch.autocast(self.device.type, enabled=False):  # as precise as the service will be
-                features = captioner.encode(batch.pixels.cpu().numpy())
+                features = captioner.encode(batch.pixels.cpu().numpy()).to(self.device)
         elif batch.features is not None:
             features = batch.features.float()
         logits = self.network.decoder(features, batch.tokens[:, :, :-1])[0]
@@ -239,3 +288,8 @@ class CaptionModule(lightning.LightningModule):
             decoding=self.decoding,
             training={"phases": [*self.history, phase]},
         )
+
+
+def engine_device(device: torch.device) -> str:
+    """Where captions are computed while training runs on `device`: the engine knows two kinds, others only train."""
+    return device.type if device.type in ("cpu", "cuda") else "cpu"

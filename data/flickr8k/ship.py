@@ -1,7 +1,7 @@
 """Make the shipped model of a trained bundle: with its scores, its card and its licence.
 
-    captioner evaluate --data ../shared/data/flickr8k --bundle runs/flickr8k-2/bundle --output runs/scores.json
-    python data/flickr8k/ship.py --bundle runs/flickr8k-2/bundle --scores runs/scores.json
+captioner evaluate --data ../shared/data/flickr8k --bundle runs/flickr8k-2/bundle --output runs/scores.json
+python data/flickr8k/ship.py --bundle runs/flickr8k-2/bundle --scores runs/scores.json
 """
 
 from __future__ import annotations

@@ -47,7 +47,9 @@
     const card = copyOf("card");
     const picture = slot(card, "picture");
     slot(card, "name").textContent = file.name;
-    picture.addEventListener("error", () => { picture.hidden = true; }); // a format that this browser does not show
+    const forget = () => URL.revokeObjectURL(picture.src); // shown or not, the address has served
+    picture.addEventListener("load", forget);
+    picture.addEventListener("error", () => { picture.hidden = true; forget(); }); // not every browser shows every format
     picture.src = URL.createObjectURL(file);
     picture.hidden = false;
     slot(card, "copy").addEventListener("click", () => copy(card));
@@ -129,9 +131,8 @@
     slot(card, "others").hidden = row.alternatives.length === 0;
     slot(card, "alternatives").replaceChildren(...row.alternatives.map((alternative) => {
       const item = copyOf("alternative");
-      const tokens = alternative.caption.split(/\s+/).filter(Boolean).length + 1; // the end counts
       slot(item, "sentence").textContent = alternative.caption;
-      slot(item, "share").textContent = percent(Math.exp(alternative.log_probability / tokens));
+      slot(item, "share").textContent = percent(alternative.confidence);
       return item;
     }));
     show(card, "result");

@@ -32,6 +32,12 @@ PASTE_OR_DROP = """([kind, base64]) => {
     : new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true});
   document.body.dispatchEvent(event);
 }"""
+LOADS_AGAIN = """image => new Promise((done) => {
+  const other = new Image();
+  other.onload = () => done(true);
+  other.onerror = () => done(false);
+  other.src = image.src;
+})"""
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (apt-get install chromium)")
 
@@ -102,8 +108,17 @@ def test_several_photos_are_captioned_at_once(page: Page) -> None:
     expect(first.locator(".facts")).to_contain_text("Confidence 30%")
     expect(first.locator(".words .share")).to_have_text(["91%", "62%", "48%", "80%", "<1%"])
     expect(first.locator(".alternatives .sentence")).to_have_text(["another dog number 0", "another dog number 1"])
-    expect(first.locator(".alternatives .share")).to_have_text(["37%", "14%"])
+    expect(first.locator(".alternatives .share")).to_have_text(["40%", "20%"])
     expect(page.get_by_role("status")).to_contain_text("a <b>dog</b> runs on grass. Confidence 30%.")
+
+
+def test_the_address_of_a_photo_is_given_up_once_it_is_shown(page: Page) -> None:
+    page.set_input_files("#image", [photo("one.png")])
+    expect(page.locator(".card h2")).to_be_visible()
+    picture = page.locator(".card img")
+    picture.evaluate("image => image.decode()")
+    assert picture.evaluate("image => image.naturalWidth") == 40
+    assert picture.evaluate(LOADS_AGAIN) is False
 
 
 @pytest.mark.parametrize("kind", ["paste", "drop"])

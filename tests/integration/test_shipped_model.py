@@ -44,7 +44,9 @@ def test_photos_in_their_original_size_get_sensible_captions(captioner: Captione
         for split in load_flickr(ORIGINALS.parent / "flickr8k").values()
         for record in split
     }
-    pairs = [(text, described[photo.name]) for photo, text in zip(photos, texts, strict=True) if photo.name in described]
+    pairs = [
+        (text, described[photo.name]) for photo, text in zip(photos, texts, strict=True) if photo.name in described
+    ]
     references = [[ptb.tokenize(reference) for reference in group] for _, group in pairs]
     scores = metrics.CiderD(references).score([ptb.tokenize(text) for text, _ in pairs])
     assert scores.mean() > 40.0  # shuffled captions score about 5

@@ -6,6 +6,8 @@ import io
 import os
 import pickle
 import random
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from torchvision import models
 
 from captioner.errors import ConfigurationError
 from captioner.model.configuration import EncoderConfiguration
-from captioner.model.encoder import Encoder, SamePaddedConv2d, classification_networks
+from captioner.model.encoder import Encoder, SamePaddedConv2d, SamePaddedMaxPool2d, classification_networks
 
 SHARED = Path(__file__).parents[3] / "shared" / "weights" / "mobilenet_v2-tensorflow-qat.safetensors"
 QUICK = "squeezenet1_1"
@@ -162,6 +164,21 @@ def test_only_strided_convolutions_are_swapped() -> None:
     assert set(encoder.state_dict()) == names
 
 
+@pytest.mark.parametrize("size", [7, 8])
+def test_a_padded_pool_is_padded_at_the_bottom_right_too(size: int) -> None:
+    pool = SamePaddedMaxPool2d.like(nn.MaxPool2d(3, stride=2, padding=1))
+    images = -1 - torch.rand(1, 2, size, size)  # negative, so that zeros would win
+    sides = (0, 1, 0, 1) if size % 2 == 0 else (1, 1, 1, 1)
+    assert torch.equal(pool(images), F.max_pool2d(F.pad(images, sides, value=-9.0), 3, stride=2))
+    encoder = Encoder(EncoderConfiguration(name="resnet18", cut="layer1", padding="tensorflow"))
+    assert isinstance(encoder.network.get_submodule("maxpool"), SamePaddedMaxPool2d)
+
+
+def test_what_torchvision_does_not_pad_stays_so() -> None:
+    encoder = Encoder(EncoderConfiguration(name=QUICK, padding="tensorflow"))  # strides, but no padding with them
+    assert not any(isinstance(module, SamePaddedConv2d | SamePaddedMaxPool2d) for module in encoder.network.modules())
+
+
 # --- weights
 
 
@@ -213,6 +230,26 @@ def test_garbage_is_one_sentence(encoder: Encoder, tmp_path: Path, suffix: str) 
         assert "\n" not in str(caught.value)
         assert str(file) in str(caught.value)
         assert "weights_only" not in str(caught.value)  # torch's advice to load with pickles is bad advice
+
+
+@pytest.fixture
+def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """torchvision's folder of downloads, empty, on a machine that reaches nobody."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    nobody = urllib.request.ProxyHandler({"https": "http://127.0.0.1:9"})  # the port that discards
+    urllib.request.install_opener(urllib.request.build_opener(nobody))
+    yield tmp_path / "hub" / "checkpoints"
+    urllib.request.install_opener(urllib.request.build_opener())
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")
+def test_a_download_that_fails_or_is_damaged_is_one_sentence(encoder: Encoder, no_network: Path) -> None:
+    expected = rf"the weights of {QUICK} from https://.* cannot be used \(.*\); try again.*{no_network}"
+    with pytest.raises(ConfigurationError, match=expected):
+        encoder.load_weights("DEFAULT")
+    (no_network / models.get_model_weights(QUICK)["DEFAULT"].url.rpartition("/")[2]).write_bytes(b"no weights")
+    with pytest.raises(ConfigurationError, match=expected):
+        encoder.load_weights("DEFAULT")
 
 
 class Payload:
@@ -296,6 +333,27 @@ def test_train_from_a_stage_on() -> None:
     assert learning(encoder) == set()
     encoder.train_from("all")
     assert learning(encoder) == {"conv1", "bn1", "layer1", "layer2", "layer3"}
+
+
+@pytest.mark.parametrize(
+    ("name", "cut", "part", "frozen", "stages"),
+    [
+        ("resnet18", "layer3", "layer3", ["conv1", "bn1", "layer1.0", "layer1.1", "layer2.0", "layer2.1"],
+         ["layer3.0", "layer3.1"]),
+        ("densenet121", "features.transition1", "features.denseblock1", ["features.conv0", "features.norm0"],
+         ["features.denseblock1", "features.transition1"]),
+        ("regnet_y_400mf", "trunk_output.block2", "trunk_output.block2", ["stem.0", "stem.1", "trunk_output.block1"],
+         ["trunk_output.block2"]),
+    ],
+)  # fmt: skip
+def test_any_module_can_be_the_first_to_learn(
+    name: str, cut: str, part: str, frozen: list[str], stages: list[str]
+) -> None:
+    encoder = Encoder(EncoderConfiguration(name=name, cut=cut))
+    assert encoder.stages() == [*frozen, *stages]
+    encoder.train_from(part)
+    for parameter_name, parameter in encoder.network.named_parameters():
+        assert parameter.requires_grad != parameter_name.startswith(tuple(f"{stage}." for stage in frozen))
 
 
 def test_features_1_is_not_features_14() -> None:

@@ -95,6 +95,11 @@ def test_auto_takes_one_of_the_two() -> None:
     assert engine.encode(images()).shape == (2, 225, 128)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_its_precision_can_be_given_to_another_one(precision: str) -> None:
+    assert TorchEngine(make("squeezenet1_1", "features.3"), precision=precision).precision == precision
+
+
 def test_its_decoder_is_the_models() -> None:
     model = make("squeezenet1_1", "features.3")
     engine = TorchEngine(model, precision="float32")

@@ -29,7 +29,12 @@ def make_caption(num_captions: int) -> Caption:
         confidence=math.exp(log_probability / len(probabilities)),
         words=tuple(Word(word=word, probability=probability) for word, probability in WORDS),
         alternatives=tuple(
-            Alternative(caption=f"another dog number {number}", score=-1.0 - number, log_probability=-5.0 - 5 * number)
+            Alternative(
+                caption=f"another dog number {number}",
+                score=-1.0 - number,
+                log_probability=-5.0 - 5 * number,
+                confidence=0.4 / (number + 1),  # does not follow from the number of words in the sentence
+            )
             for number in range(num_captions - 1)
         ),
         attention=None,

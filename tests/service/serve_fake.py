@@ -1,4 +1,7 @@
-"""Serves the fake captioner until a signal comes: `python serve_fake.py SECONDS_A_REQUEST`; prints its URL."""
+"""Serves the fake captioner until a signal comes: `python serve_fake.py SECONDS_A_REQUEST`; prints its URL.
+
+A line "arrived" tells of every call of the captioner: the first one, before the URL, is the server's own.
+"""
 
 from __future__ import annotations
 

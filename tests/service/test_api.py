@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import pytest
+from flask import request
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
@@ -39,6 +40,16 @@ def test_a_row_a_picture_in_order(client: FlaskClient) -> None:
     assert list(rows[0]) == ["image", "caption", "score", "confidence", "alternatives", "words", "model"]
     assert rows[0]["model"] == "fake@0123456789ab"
     assert rows[0]["words"][1] == {"word": "<b>dog</b>", "probability": 0.62}
+
+
+def test_a_large_form_leaves_no_temporary_file(picture: bytes) -> None:
+    data = picture + bytes(2**20)
+    part = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n' + data + b"\r\n--b--\r\n"
+    app = create_app(FakeCaptioner(), Settings())
+    with app.test_request_context(method="POST", data=part, content_type="multipart/form-data; boundary=b"):
+        (file,) = request.files.getlist("image")
+        assert isinstance(file.stream, io.BytesIO)
+        assert file.read() == data
 
 
 def test_a_raw_body(client: FlaskClient, picture: bytes) -> None:
@@ -222,6 +233,8 @@ def test_settings_refuse_contradictions() -> None:
         Settings(threads=4, max_waiting=4)
     with pytest.raises(ConfigurationError, match="max_body_bytes"):
         Settings(max_body_bytes=1000)
+    with pytest.raises(ConfigurationError, match="max_held_bytes"):
+        Settings(max_held_bytes=1000)
     with pytest.raises(ConfigurationError, match="port"):
         Settings(port=70000)
     with pytest.raises(ConfigurationError, match="max_files"):

@@ -12,15 +12,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from captioner.decoding.options import DecodingOptions
 from captioner.errors import ConfigurationError
+from captioner.images import ImageLimits, ImageSource
+from captioner.prediction import Outcome
 from service.app import create_app
-from service.server import Server, listen
+from service.server import Server, listen, serve
 from service.settings import Settings
 from tests.service.fake_captioner import FakeCaptioner
 
@@ -39,6 +42,7 @@ class Running:
         )
         assert self.process.stdout is not None
         self._lines = self.process.stdout
+        assert self.line() == "arrived"  # the pictures that warm it up, before anyone hears the address
         self.address = urlsplit(self.line())
 
     def line(self) -> str:
@@ -128,6 +132,57 @@ def test_slow_clients_do_not_block_the_others() -> None:
         assert time.monotonic() - started < 5  # it hangs, or it takes milliseconds
         server.process.terminate()
         assert server.process.wait(10) == 0  # nor do they hold up the end
+
+
+def test_what_is_held_is_bounded() -> None:
+    settings = Settings(port=0, max_held_bytes=1500, max_body_bytes=1000, limits=ImageLimits(max_bytes=1000))
+    head = b"POST /v1/captions HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\n"
+    server = Server(create_app(FakeCaptioner(), settings), settings, listen(settings))
+    address = urlsplit(server.url)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+
+    def send(data: bytes) -> socket.socket:
+        connection = socket.create_connection((address.hostname or "", address.port or 0), timeout=20)
+        connection.sendall(head)
+        time.sleep(0.2)  # so that the body is read by itself
+        connection.sendall(data)
+        time.sleep(0.2)
+        return connection
+
+    def answer(connection: socket.socket) -> http.client.HTTPResponse:
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        return response
+
+    try:
+        with send(bytes(900)) as slow:
+            with send(bytes(900)) as refused:
+                response = answer(refused)
+                assert response.status == 503
+                assert response.headers["Retry-After"] == "1"
+                assert response.headers["Content-Type"] == "application/problem+json"
+                assert "try again" in json.loads(response.read())["detail"]
+            slow.sendall(bytes(100))  # the refused body takes no room any more
+            assert answer(slow).status == 422  # whole, but no picture
+        with send(bytes(1000)) as later:
+            assert answer(later).status == 422
+    finally:
+        server.stop()
+        thread.join(30)
+
+
+def test_a_model_that_captions_nothing_is_one_sentence() -> None:
+    class Blind(FakeCaptioner):
+        def stream(
+            self, sources: Iterable[ImageSource], options: DecodingOptions | None = None, *, batch_size: int = 32
+        ) -> Iterator[Outcome]:
+            return super().stream((b"no picture" for _ in sources), options, batch_size=batch_size)
+
+    announced: list[str] = []
+    with pytest.raises(ConfigurationError, match="own small picture: The file holds no picture"):
+        serve(lambda: contextlib.nullcontext(Blind()), Settings(port=0), announce=announced.append)
+    assert announced == []
 
 
 def test_waitress_refuses_with_problems() -> None:

@@ -2,69 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from captioner.bundle import load_bundle
-from captioner.cli.main import run
 from captioner.prediction import Captioner
 from captioner.training.command import earlier_logs, set_aside
-
-SETTINGS: dict[str, Any] = {
-    "data": {"min_count": 1, "batch_size": 8, "num_workers": 0, "preprocessing": {"geometry": {"size": 32}}},
-    "model": {
-        "encoder": {"name": "squeezenet1_1", "cut": "features.3"},
-        "train_encoder_from": "all",
-        "decoder": {"embedding_size": 8, "hidden_size": 12, "attention_size": 6},
-        "decoding": {"beam_size": 2, "max_length": 9},
-    },
-    "trainer": {
-        "max_epochs": 1,
-        "accelerator": "cpu",
-        "log_every_n_steps": 1,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    },
-}
-
-
-def recipe(folder: Path, shapes: Path, **trainer: Any) -> Path:
-    """A configuration file in `folder`, as the project's recipes have them (JSON is YAML)."""
-    data = {**SETTINGS["data"], "root": str(shapes), "cache": str(folder / "cache")}
-    file = folder / "train.yaml"
-    file.write_text(json.dumps({**SETTINGS, "data": data, "trainer": {**SETTINGS["trainer"], **trainer}}))
-    return file
-
-
-def train(*arguments: object) -> int:
-    """The exit code of `captioner train ARGUMENTS...`."""
-    try:
-        return run(["train", *map(str, arguments)])
-    except SystemExit as ended:  # the parser of LightningCLI ends the process by itself
-        return int(str(ended.code))
-
-
-def column(output: Path, name: str, log: str = "metrics.csv") -> list[float]:
-    with (output / log).open(newline="") as lines:
-        return [float(line[name]) for line in csv.DictReader(lines) if line[name]]
-
-
-@pytest.fixture(scope="module")
-def finished(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output folder of a run of one epoch."""
-    folder = tmp_path_factory.mktemp("finished")
-    assert train("--config", recipe(folder, shapes), "--output", folder / "run") == 0
-    return folder / "run"
+from captioner.training.precision import automatic_precision
+from tests.training.running import SETTINGS, column, recipe, train
 
 
 def test_a_run_leaves_log_curves_checkpoints_and_a_bundle(finished: Path) -> None:
@@ -87,6 +41,9 @@ def test_the_bundle_says_where_it_comes_from_and_captions(finished: Path, shapes
     assert phase["dev_cider"] == pytest.approx(column(finished, "cider")[0], abs=0.01)
     assert {"torch", "torchvision", "pytorch-lightning"} == set(phase["versions"])
     assert phase["settings"]["train_encoder_from"] == "all"
+    assert (phase["settings"]["batch_size"], phase["settings"]["min_count"], phase["seed"]) == (8, 1, 1)
+    assert (phase["start"], phase["callbacks"]) == ({"weights": "random"}, [])
+    assert phase["precision"] == automatic_precision("cpu")
     card = (finished / "bundle" / "README.md").read_text()
     assert "# shapes-squeezenet1_1-lstm" in card
     assert "1 epochs (3 steps)" in card
@@ -123,6 +80,32 @@ def test_a_run_can_be_resumed_and_keeps_its_log(shapes: Path, tmp_path: Path) ->
     assert len(load_bundle(output / "bundle").training["phases"]) == 1
 
 
+def test_a_new_run_in_the_same_folder_tells_so_and_leaves_its_own_checkpoints(shapes: Path, tmp_path: Path) -> None:
+    command = ["--config", recipe(tmp_path, shapes), "--output", tmp_path / "run"]
+    assert train(*command) == 0
+    with pytest.warns(UserWarning, match="Checkpoint directory .* is not empty"):
+        assert train(*command, "--trainer.max_epochs=2") == 0
+    checkpoints = tmp_path / "run" / "checkpoints"
+    assert {file.name for file in checkpoints.iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert torch.load(checkpoints / "last.ckpt", weights_only=True)["global_step"] == 6
+
+
+def test_a_run_that_ends_before_its_first_validation_is_validated_then(shapes: Path, tmp_path: Path) -> None:
+    rarely = ["--trainer.max_steps=2", "--trainer.check_val_every_n_epoch=5"]
+    assert train("--config", recipe(tmp_path, shapes), "--output", tmp_path / "run", *rarely) == 0
+    (phase,) = load_bundle(tmp_path / "run" / "bundle").training["phases"]
+    assert (phase["epochs"], phase["steps"]) == (1, 2)
+    assert phase["dev_cider"] >= 0.0
+
+
+def test_a_dry_run_says_that_it_leaves_no_bundle(
+    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = recipe(tmp_path, shapes)
+    assert train("--config", config, "--output", tmp_path / "run", "--trainer.fast_dev_run=true") == 0
+    assert "no bundle is written" in capsys.readouterr().err
+
+
 def test_a_log_is_set_aside_only_by_a_run_that_resumes(tmp_path: Path) -> None:
     log = tmp_path / "metrics.csv"
     for number in range(3):
@@ -151,64 +134,26 @@ def test_a_run_can_start_from_a_bundle(
     assert len(after.training["phases"]) == 2
 
 
-@pytest.mark.parametrize(
-    ("arguments", "word"),
-    [
-        (["--model.colour=red"], "model.colour"),
-        (["--data.batch_size=two"], "batch_size"),
-        (["--config=nowhere.yaml"], "nowhere.yaml"),
-        (["--loud"], "--loud"),
-    ],
-)
-def test_unknown_settings_end_with_2_and_a_sentence(
-    arguments: list[str], word: str, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_settings_that_nobody_gave_are_those_of_the_bundle(
+    finished: Path, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train("--config", recipe(tmp_path, shapes), "--output", tmp_path / "run", *arguments) == 2
-    message = capsys.readouterr().err
-    assert word in message
-    assert "Traceback" not in message
-    assert len(message.splitlines()) <= 4
-    assert not (tmp_path / "run").exists()
-
-
-def test_an_unknown_key_in_the_file_ends_with_2(
-    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / "wrong.yaml"
-    file.write_text("model: {learning_rat: 0.1}\n")
-    assert train("--config", file, "--data.root", shapes) == 2
-    assert "model.learning_rat" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "word"),
-    [
-        (["--model.decoder.cell=transformer"], "transformer"),
-        (["--model.encoder.name=resnet5"], "resnet5"),
-        (["--model.encoder.cut=layer9"], "layer9"),
-        (["--model.weights=nowhere.pt"], "nowhere.pt"),
-        (["--init-from=nowhere"], "nowhere"),
-        (["--ckpt_path=nowhere.ckpt"], "nowhere.ckpt"),
-        (["--data.augmentation.min_scale=2"], "min_scale"),
-        (["--model.decoding.beam_size=0"], "beam_size"),
-        (["--trainer.max_epochs=-1"], "max_epochs"),
-    ],
-)
-def test_settings_that_cannot_work_end_with_1_and_one_line(
-    arguments: list[str], word: str, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert train("--config", recipe(tmp_path, shapes), "--output", tmp_path / "run", *arguments) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("captioner: ")
-    assert word in line
-    assert not (tmp_path / "run" / "bundle").exists()
-
-
-def test_a_missing_caption_file_is_one_line(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "empty").mkdir()
-    assert train("--config", recipe(tmp_path, shapes), "--data.root", tmp_path / "empty") == 1
-    expected = f"captioner: {tmp_path / 'empty'} must hold one caption file named *.token.txt, found none\n"
-    assert capsys.readouterr().err == expected
+    config = tmp_path / "finetune.yaml"
+    settings = {
+        "data": {**SETTINGS["data"], "root": str(shapes), "preprocessing": {}},
+        "model": {"train_encoder_from": "features.3", "decoder": {"dropout": 0.25}},
+        "trainer": SETTINGS["trainer"],
+    }
+    config.write_text(json.dumps(settings))
+    command = ["--config", config, "--init-from", finished / "bundle"]
+    assert train(*command, "--output", tmp_path / "run") == 0
+    before, after = load_bundle(finished / "bundle"), load_bundle(tmp_path / "run" / "bundle")
+    assert after.model.encoder.configuration == before.model.encoder.configuration
+    assert after.model.decoder.configuration == replace(before.model.decoder.configuration, dropout=0.25)
+    assert after.preprocessing == before.preprocessing
+    capsys.readouterr()
+    given = ["--output", tmp_path / "other", "--model.decoder.hidden_size=512"]  # the default, but given
+    assert train(*command, *given) == 1
+    assert "model.decoder.hidden_size is 512, but the bundle to start from has 12" in capsys.readouterr().err
 
 
 def test_a_logger_of_the_users_own_is_used(shapes: Path, tmp_path: Path) -> None:
@@ -221,7 +166,10 @@ def test_averaged_weights_can_be_asked_for(shapes: Path, tmp_path: Path) -> None
     average = {"class_path": "pytorch_lightning.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.9}}
     file = recipe(tmp_path, shapes, callbacks=[average])
     assert train("--config", file, "--output", tmp_path / "run") == 0
-    assert load_bundle(tmp_path / "run" / "bundle")
+    (phase,) = load_bundle(tmp_path / "run" / "bundle").training["phases"]
+    (recorded,) = phase["callbacks"]
+    assert recorded["class_path"] == average["class_path"]
+    assert recorded["init_args"]["decay"] == 0.9
 
 
 def test_ctrl_c_ends_with_130_and_leaves_a_checkpoint(shapes: Path, tmp_path: Path) -> None:

@@ -112,8 +112,10 @@ def test_an_unknown_word_is_unk(root: Path) -> None:
 def test_long_captions_are_cut(root: Path) -> None:
     data = make(root, max_words=2)
     batch = first(data.train_dataloader())
-    assert batch.tokens.shape[2] == 3
-    assert by_picture(batch)[0][1] == [Vocabulary.start, *data.vocabulary.encode(["the", "dog"])]
+    assert batch.tokens.shape[2] == 4  # the last id is predicted only: two words are fed
+    assert by_picture(batch)[0][1] == [Vocabulary.start, *data.vocabulary.encode(["the", "dog", "sits"])]
+    a_cat = [Vocabulary.start, *data.vocabulary.encode(["a", "cat"]), Vocabulary.end]
+    assert by_picture(batch)[1][0] == a_cat  # of exactly two words, it keeps its end
 
 
 def test_captions_are_drawn_anew_in_training_and_are_the_first_ones_in_validation(root: Path) -> None:
@@ -177,10 +179,22 @@ def test_what_a_worker_receives_can_be_sent_to_it(root: Path) -> None:
     assert pickle.loads(pickle.dumps((loader.dataset, loader.collate_fn)))
 
 
-def test_a_picture_that_cannot_be_read_is_named(root: Path) -> None:
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_picture_that_cannot_be_read_is_named_in_one_sentence(root: Path, num_workers: int) -> None:
     (root / "Images" / "c.png").write_bytes(b"no picture")
-    with pytest.raises(DatasetError, match=r"c\.png of the data set cannot be used"):
-        first(make(root).val_dataloader())
+    data = make(root, num_workers=num_workers)
+    batch = next(iter(data.val_dataloader()))
+    with pytest.raises(DatasetError, match=r"^picture .*c\.png of the data set cannot be used: [^\n]*$"):
+        data.transfer_batch_to_device(batch, torch.device("cpu"), 0)
+
+
+@pytest.mark.parametrize(
+    ("root", "name"),
+    [("data/shapes", "shapes"), ("data/shapes/raw", "shapes"), (".", Path.cwd().name), ("data/..", Path.cwd().name)],
+)
+def test_the_name_of_a_data_set_is_that_of_its_folder(root: str, name: str) -> None:
+    assert CaptionDataModule(root).dataset_name == name
 
 
 def test_words_that_are_all_too_rare(root: Path) -> None:

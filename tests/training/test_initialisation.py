@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from captioner.bundle import Bundle, load_bundle
+from captioner.errors import ConfigurationError
+from captioner.images import Geometry
 from captioner.model.caption_model import CaptionModel
 from captioner.text.vocabulary import Vocabulary
-from captioner.training.initialisation import copy_weights
+from captioner.training.initialisation import copy_weights, refuse_contradictions, settings_of
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +69,17 @@ def test_the_bundle_stays_as_it_is(start: Bundle) -> None:
         for parameter in model.parameters():
             parameter.add_(1.0)
     assert all(torch.equal(value, before[name]) for name, value in start.model.state_dict().items())
+
+
+def test_a_setting_that_contradicts_the_bundle_is_named_and_dropout_is_free(start: Bundle) -> None:
+    encoder, decoder = start.model.encoder.configuration, start.model.decoder.configuration
+    seen = start.preprocessing
+    refuse_contradictions(settings_of(encoder, replace(decoder, dropout=0.1), seen), start)
+    larger = replace(seen, geometry=Geometry(size=65))
+    for settings, message in (
+        (settings_of(replace(encoder, cut=None), decoder, seen), "model.encoder.cut is None"),
+        (settings_of(encoder, replace(decoder, hidden_size=99), seen), "model.decoder.hidden_size is 99"),
+        (settings_of(encoder, decoder, larger), "data.preprocessing.geometry is"),
+    ):
+        with pytest.raises(ConfigurationError, match=re.escape(message)):
+            refuse_contradictions(settings, start)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytorch_lightning as lightning
 import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from captioner.bundle import load_bundle, save_bundle
 from captioner.decoding.options import DecodingOptions
@@ -17,12 +20,13 @@ from captioner.errors import ConfigurationError
 from captioner.evaluation import ptb
 from captioner.evaluation.metrics import CiderD, bleu
 from captioner.images import Geometry
+from captioner.manifest import digest_of
 from captioner.model.configuration import DecoderConfiguration, EncoderConfiguration
 from captioner.prediction import Captioner
 from captioner.preprocessing import Augmentation, Preprocessing
 from captioner.text.vocabulary import Vocabulary
 from captioner.training.data import CaptionDataModule
-from captioner.training.module import CaptionModule
+from captioner.training.module import CaptionModule, engine_device
 
 pytestmark = [
     # What `captioner train` filters as well: others' advice and others' deprecations.
@@ -114,7 +118,7 @@ def test_it_learns(shapes: Path, tmp_path: Path) -> None:
 
 def test_a_frozen_encoder_stays_and_its_features_come_from_the_cache(shapes: Path, tmp_path: Path, start: Path) -> None:
     before = load_bundle(start).model
-    module = CaptionModule(init_from=str(start))
+    module = CaptionModule(SHUFFLE, DECODER, init_from=str(start))
     data = data_of(shapes, tmp_path)
     fit(module, data, tmp_path)
     for name, value in before.encoder.state_dict().items():
@@ -129,7 +133,7 @@ def test_a_frozen_encoder_stays_and_its_features_come_from_the_cache(shapes: Pat
 
 def test_fine_tuning_keeps_the_batch_statistics(shapes: Path, tmp_path: Path, start: Path) -> None:
     before = load_bundle(start).model.encoder
-    module = CaptionModule(init_from=str(start), train_encoder_from="stage2.3")
+    module = CaptionModule(SHUFFLE, DECODER, init_from=str(start), train_encoder_from="stage2.3")
     fit(module, data_of(shapes, tmp_path), tmp_path)
     after = module.network.encoder
     for name, value in before.network.named_buffers():
@@ -152,8 +156,19 @@ def test_random_weights_that_do_not_learn_are_refused() -> None:
             CaptionModule(SQUEEZE, DECODER, train_encoder_from=part)
 
 
+def test_weights_and_a_bundle_contradict_each_other(start: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"model\.weights and --init-from both say where the encoder starts"):
+        CaptionModule(SHUFFLE, DECODER, weights="DEFAULT", init_from=str(start))
+
+
+def test_pictures_of_a_frozen_encoder_cannot_vary(shapes: Path, tmp_path: Path, start: Path) -> None:
+    data = data_of(shapes, tmp_path, augmentation=Augmentation(flip=True))
+    with pytest.raises(ConfigurationError, match=r"leave data\.augmentation out"):
+        fit(CaptionModule(SHUFFLE, DECODER, init_from=str(start)), data, tmp_path)
+
+
 def test_an_unknown_part_is_named(shapes: Path, tmp_path: Path, start: Path) -> None:
-    module = CaptionModule(init_from=str(start), train_encoder_from="stage9")
+    module = CaptionModule(SHUFFLE, DECODER, init_from=str(start), train_encoder_from="stage9")
     with pytest.raises(ConfigurationError, match="no part 'stage9'"):
         fit(module, data_of(shapes, tmp_path), tmp_path)
 
@@ -208,8 +223,30 @@ def test_validation_is_what_everybody_gets(shapes: Path, tmp_path: Path, precisi
     assert float(metrics["distinct"]) == pytest.approx(len(set(captions)) / len(captions))
 
 
+@pytest.mark.parametrize(("device", "engine"), [("cpu", "cpu"), ("cuda:1", "cuda"), ("mps", "cpu"), ("xpu", "cpu")])
+def test_validation_captions_where_the_engine_runs(device: str, engine: str) -> None:
+    assert engine_device(torch.device(device)) == engine
+
+
+def test_the_precisions_are_timed_once_a_run(shapes: Path, tmp_path: Path) -> None:
+    timed: list[int] = []
+
+    def count(module: torch.nn.Module, inputs: Any) -> None:
+        if isinstance(module, torch.fx.GraphModule) and inputs[0].shape[-1] == 224 and len(inputs[0]) > 1:
+            timed.append(len(inputs[0]))  # the pictures of the data are 32 x 32
+
+    numbers = []
+    with register_module_forward_pre_hook(count):
+        for epochs in (1, 3):
+            timed.clear()
+            module = CaptionModule(SQUEEZE, DECODER, train_encoder_from="all")
+            fit(module, data_of(shapes, tmp_path), tmp_path, max_epochs=epochs)
+            numbers.append(len(timed))
+    assert numbers[0] == numbers[1] > 0
+
+
 def test_half_a_development_split_gives_no_score(shapes: Path, tmp_path: Path, start: Path) -> None:
-    module = CaptionModule(init_from=str(start), train_encoder_from="all")
+    module = CaptionModule(SHUFFLE, DECODER, init_from=str(start), train_encoder_from="all")
     data = data_of(shapes, tmp_path)
     data.batch_size = 2
     with pytest.raises(ConfigurationError, match=r"saw 4 of 7 pictures.*limit_val_batches"):
@@ -233,20 +270,41 @@ def test_weights_from_a_file(shapes: Path, tmp_path: Path, start: Path) -> None:
     fit(module, data_of(shapes, tmp_path), tmp_path)
     for name, value in state.items():
         assert torch.equal(module.network.encoder.network.state_dict()[name], value), name
+    digest = hashlib.sha256((tmp_path / "encoder.pt").read_bytes()).hexdigest()
+    assert module.origin == {"weights": "encoder.pt", "sha256": digest}
 
 
-def test_a_bundle_brings_its_configuration_preprocessing_and_history(
+def test_a_bundle_brings_its_words_and_its_history(
     shapes: Path, tmp_path: Path, start: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    module = CaptionModule(SQUEEZE, DECODER, init_from=str(start))
-    data = CaptionDataModule(str(shapes), min_count=1, cache=str(tmp_path / "cache"), num_workers=0)
+    module = CaptionModule(SHUFFLE, replace(DECODER, dropout=0.25), init_from=str(start))
+    data = data_of(shapes, tmp_path)
     fit(module, data, tmp_path)
     bundle = module.to_bundle({"data": "more"})
-    assert bundle.model.encoder.configuration == SHUFFLE
-    assert bundle.preprocessing.geometry.size == 32
+    assert bundle.model.decoder.configuration.dropout == 0.25
+    assert module.origin == {"bundle": f"shapes-shufflenet_v2_x0_5-lstm@{digest_of(start)}"}
     assert bundle.training["phases"] == [{"data": "shapes"}, {"data": "more"}]
     words = len(data.vocabulary.ordinary)
     assert f"{words} of {words} words of the data keep their vectors" in capsys.readouterr().err
+
+
+def test_a_setting_that_contradicts_the_bundle_is_refused(shapes: Path, tmp_path: Path, start: Path) -> None:
+    module = CaptionModule(SQUEEZE, DECODER, init_from=str(start))
+    with pytest.raises(ConfigurationError, match=r"model\.encoder\.name is squeezenet1_1, but the bundle"):
+        fit(module, data_of(shapes, tmp_path), tmp_path)
+
+
+def test_a_checkpoint_brings_its_time_and_must_have_learned_the_same_parts(shapes: Path, tmp_path: Path) -> None:
+    module = CaptionModule(SQUEEZE, DECODER, train_encoder_from="all")
+    fit(module, data_of(shapes, tmp_path), tmp_path, max_steps=1, limit_val_batches=0)
+    checkpoint: dict[str, Any] = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    checkpoint["captioner"]["seconds"] = 5000.0
+    module.on_load_checkpoint(checkpoint)
+    assert 5000.0 < module.seconds < 6000.0
+    checkpoint["captioner"]["train_encoder_from"] = "features.3"
+    with pytest.raises(ConfigurationError, match=r"train_encoder_from features\.3, this run has all"):
+        module.on_load_checkpoint(checkpoint)
 
 
 def test_augmentation_reaches_the_pictures(shapes: Path, tmp_path: Path) -> None:

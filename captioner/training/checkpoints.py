@@ -1,0 +1,51 @@
+"""The checkpoints that a run leaves and that another one resumes: found, and refused in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captioner.errors import ConfigurationError
+from captioner.model.weights import DAMAGED, first_sentence
+
+_PARTS = ("state_dict", "optimizer_states", "loops", "pytorch-lightning_version")
+
+
+def find_checkpoint(given: str, output: Path) -> Path:
+    """The file that `--ckpt_path` means: a path, or `best` or `last` of the folder `output`.
+
+    Raises:
+        ConfigurationError: there is none, or it is no checkpoint that can be resumed.
+    """
+    file = output / "checkpoints" / f"{given}.ckpt" if given in ("best", "last") else Path(given)
+    if not file.is_file():
+        raise ConfigurationError(f"checkpoint {file} does not exist; look in OUTPUT/checkpoints")
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, *DAMAGED) as error:
+        raise ConfigurationError(
+            f"checkpoint {file} cannot be read ({first_sentence(error)}); resume another one"
+        ) from error
+    if not isinstance(content, dict) or not set(_PARTS) <= set(content):
+        raise ConfigurationError(f"{file} is no checkpoint of a training; give OUTPUT/checkpoints/last.ckpt")
+    return file
+
+
+def refuse_other_network(checkpoint: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """Refuse a checkpoint whose weights are not those of this run, whose own ones are `state`.
+
+    Raises:
+        ConfigurationError: a tensor is missing, unexpected or of another shape.
+    """
+    found = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
+    wanted = {name: tuple(value.shape) for name, value in state.items()}
+    for name in [*wanted, *found]:
+        if found.get(name) != wanted.get(name):
+            raise ConfigurationError(
+                f"the checkpoint does not fit: its '{name}' is {found.get(name, 'missing')}, this run needs "
+                f"{wanted.get(name, 'none')}; resume with the settings and the data that it was begun with"
+            )
