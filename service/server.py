@@ -35,7 +35,8 @@ from service.settings import Settings
 # While the server drains, a connection that was active so lately may still be sending what it has begun.
 QUIET_SECONDS = 0.5
 POLL_SECONDS = 0.05
-EVENT_SECONDS = 1.0
+# A signal that comes in the moment before the event loop waits does not end the wait, so the wait is short.
+EVENT_SECONDS = 0.1
 RECEIVE_BYTES = 64 * 2**10  # at a time
 
 logger = logging.getLogger(__name__)

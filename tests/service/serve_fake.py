@@ -19,7 +19,7 @@ from tests.service.fake_captioner import FakeCaptioner
 
 
 class SlowCaptioner(FakeCaptioner):
-    """Takes its time over every request, and says when one has reached it."""
+    """Takes its time over every call but the first, and says when one has reached it."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -31,7 +31,8 @@ class SlowCaptioner(FakeCaptioner):
         """As the parent, later."""
         sys.stdout.write("arrived\n")
         sys.stdout.flush()
-        time.sleep(self._seconds)
+        if self.asked:
+            time.sleep(self._seconds)
         return super().stream(sources, options, batch_size=batch_size)
 
 
