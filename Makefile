@@ -23,7 +23,7 @@ serve: $(VENV)/.serve-installed
 	$(BIN)/captioner serve --port $(PORT)
 
 test: $(VENV)/.dev-installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest  # the tests' networks are small: more threads only wait for each other
 
 check: $(VENV)/.dev-installed
 	$(BIN)/ruff check
