@@ -121,9 +121,11 @@ def test_a_full_disk_is_one_line(folder: Path, tiny_bundle: Path, capsys: pytest
 def test_a_full_standard_output_is_one_line(folder: Path, tiny_bundle: Path) -> None:
     command = [sys.executable, "-m", "captioner", "caption", str(folder), "--bundle", str(tiny_bundle)]
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr == "captioner: No space left on device\n"
+        for buffering in ("", "1"):
+            environment = {**os.environ, "PYTHONUNBUFFERED": buffering}
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=environment)
+            assert done.returncode == 1
+            assert done.stderr == "captioner: No space left on device\n"
 
 
 def test_ctrl_c_ends_with_130_and_leaves_the_old_file(folder: Path, tiny_bundle: Path) -> None:
