@@ -32,6 +32,8 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
     directory = Path(path)
     file = directory / MANIFEST
     if not file.is_file():
+        if not directory.is_dir():
+            raise BundleError(f"there is no folder {directory}: a model bundle is a folder with a {MANIFEST}")
         raise BundleError(f"{directory} is no model bundle: it has no {MANIFEST}")
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
@@ -43,6 +45,12 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
     for name in (WEIGHTS, VOCABULARY, CARD, LICENCE):
         if name not in files:
             raise BundleError(f"{file} does not list {name}, without which a bundle is not complete")
+    _verify(directory, files)
+    return dict(manifest)
+
+
+def _verify(directory: Path, files: dict[str, str]) -> None:
+    """Compare the sha256 of each of `files` in `directory` with the one that the manifest tells."""
     for name, digest in files.items():
         if os.sep in name or not (directory / name).is_file():
             raise BundleError(f"{directory / name} is missing; copy the whole bundle again")
@@ -51,8 +59,9 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
         except OSError as error:
             raise BundleError(f"{directory / name} cannot be read: {error.strerror}") from error
         if hashlib.sha256(content).hexdigest() != digest:
-            raise BundleError(f"{directory / name} was altered: its sha256 is not the one in {MANIFEST}")
-    return dict(manifest)
+            raise BundleError(
+                f"{directory / name} was altered: its sha256 is not the one in {MANIFEST}; copy the whole bundle again"
+            )
 
 
 def digest_of(path: str | os.PathLike[str]) -> str:

@@ -67,7 +67,9 @@ def create_app(captioner: Engine, settings: Settings, *, ready: Callable[[], boo
         MAX_CONTENT_LENGTH=settings.max_body_bytes,
         # Room for a few files too many, so that the sender hears how many are allowed.
         MAX_FORM_PARTS=2 * settings.max_files + len(OPTIONS),
-        MAX_FORM_MEMORY_SIZE=64 * 2**10,
+        # Of the fields that are no files. The parser reads 64 KiB at a time and holds a few bytes of the last piece
+        # back, so a limit near that would refuse photos for what they happen to hold.
+        MAX_FORM_MEMORY_SIZE=256 * 2**10,
     )
     captioning = Captioning(captioner, settings)
     app.register_blueprint(api.create_blueprint(captioning, settings, ready))

@@ -43,7 +43,7 @@ DETAILS = {
     400: "The request could not be understood.",
     404: "There is nothing at this address.",
     405: "This address does not answer that method.",
-    413: "The request is too large.",
+    413: "The request is too large: send fewer or smaller pictures.",
     431: "The headers of the request are too large.",
     500: "Something went wrong inside the service; the picture was not at fault as far as we know.",
     503: "The service holds as much as it can; try again in a moment.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import struct
 import zlib
 from collections.abc import Callable
@@ -12,6 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+
+# A shell that starts the tests in the background has its children ignore Ctrl-C, which some tests send to theirs.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Encode = Callable[..., bytes]
 Draw = Callable[..., Image.Image]

@@ -165,8 +165,11 @@ def test_another_format_version(copy: Path, version: object) -> None:
 
 
 def test_a_directory_that_is_no_bundle(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "gone"):
-        with pytest.raises(BundleError, match=r"no model bundle: it has no model\.json"):
+    for path, said in (
+        (tmp_path, r"no model bundle: it has no model\.json"),
+        (tmp_path / "gone", "there is no folder"),
+    ):
+        with pytest.raises(BundleError, match=said):
             load_bundle(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,10 @@ def caption(
                 if outcome.error is not None:
                     failures.append((picture, str(outcome.error)))
                 elif outcome.caption is not None and rows is None:
-                    confidence = f"(confidence {outcome.caption.confidence:.2f})"
-                    click.echo(f"{printable(picture)}: {outcome.caption.text}  {confidence}")
+                    best, others = outcome.caption, outcome.caption.alternatives
+                    _tell_captions(
+                        picture, [(best.text, best.confidence), *((o.caption, o.confidence) for o in others)]
+                    )
                 if rows is not None:
                     content = row(outcome, image=str(picture), model=captioner.model)
                     rows.write(json.dumps(content, ensure_ascii=False) + "\n")
@@ -80,6 +83,13 @@ def caption(
 def printable(path: Path) -> str:
     """The path as one line of text: what a terminal would obey or could not show is replaced."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(path))
+
+
+def _tell_captions(picture: Path, captions: Sequence[tuple[str, float]]) -> None:
+    """The best caption of a picture with its confidence in a line, and each of its alternatives in one below."""
+    for number, (text, confidence) in enumerate(captions):
+        before = f"{printable(picture)}:" if number == 0 else "    or:"
+        click.echo(f"{before} {text}  (confidence {confidence:.2f})")
 
 
 def _tell_failures(failures: list[tuple[Path, str]], total: int) -> None:
