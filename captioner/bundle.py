@@ -10,6 +10,7 @@ A changed byte is an error that names the file. The digest of a bundle is the sh
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -40,6 +41,7 @@ from captioner.manifest import (
 )
 from captioner.model.caption_model import CaptionModel
 from captioner.model.configuration import DecoderConfiguration, EncoderConfiguration
+from captioner.model.folding import absorb_batch_norms
 from captioner.preprocessing import Preprocessing
 from captioner.text import tokenizer
 from captioner.text.vocabulary import Vocabulary
@@ -167,12 +169,21 @@ def _small(tensor: Tensor) -> Tensor:
     return half if bool(half.isfinite().all()) else tensor
 
 
-def _write(bundle: Bundle, directory: Path, texts: Mapping[str, str]) -> str:
-    state = {
-        name: _small(tensor.detach().cpu()).contiguous()
-        for name, tensor in bundle.model.state_dict().items()
+def _state(model: CaptionModel) -> dict[str, Tensor]:
+    """What weights.safetensors holds: float16, with what float16 and float32 engines then compute with alike."""
+    network = copy.deepcopy(model.encoder.network)
+    absorb_batch_norms(network)
+    encoder = {f"encoder.network.{name}": tensor for name, tensor in network.state_dict().items()}
+    return {
+        # a variance that stands for no scaling (see absorb_batch_norms) must stay exact
+        name: (tensor if name.endswith("running_var") else _small(tensor)).contiguous()
+        for name, tensor in ((name, tensor.detach().cpu()) for name, tensor in (model.state_dict() | encoder).items())
         if not name.endswith("num_batches_tracked")
     }
+
+
+def _write(bundle: Bundle, directory: Path, texts: Mapping[str, str]) -> str:
+    state = _state(bundle.model)
     save_file(state, directory / WEIGHTS)
     (directory / WEIGHTS).chmod(0o644)  # safetensors closes it to other users, such as that of a container
     words = json.dumps(list(bundle.vocabulary.ordinary), ensure_ascii=False, indent=0)

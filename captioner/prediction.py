@@ -117,7 +117,7 @@ class Captioner:
 
         Args:
             device: `cpu`, `cuda` or `auto`.
-            precision: of the encoder: `auto`, `float32` or `bfloat16`.
+            precision: of the encoder: `auto` (the quicker of the next two), `float32`, `float16` or `bfloat16`.
             limits: what a picture may weigh at most.
             processes: how many children read pictures; by default one a processor.
         """
@@ -154,19 +154,21 @@ class Captioner:
 
     @property
     def precision(self) -> str:
-        """In which the encoder runs: `float32` or `bfloat16`, whatever was asked for."""
-        return str(self._engine.dtype).removeprefix("torch.")
+        """In which the encoder runs: `float32`, `float16` or `bfloat16`, whatever was asked for."""
+        return self._engine.precision
 
     def caption(self, images: Sequence[ImageSource], options: DecodingOptions | None = None) -> list[Caption]:
         """The captions of a few pictures, given as paths or bytes.
 
         Raises:
-            ImageError: a picture cannot be used. `stream` goes on with the others instead.
+            ImageError: a picture cannot be used; named, if it was given as a path. `stream` goes on with the others.
         """
         captions: list[Caption] = []
         for outcome in self.stream(images, options):
             if outcome.error is not None:
-                raise outcome.error
+                if isinstance(outcome.source, bytes):
+                    raise outcome.error
+                raise type(outcome.error)(f"{os.fspath(outcome.source)}: {outcome.error}") from outcome.error
             if outcome.caption is not None:
                 captions.append(outcome.caption)
         return captions

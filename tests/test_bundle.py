@@ -23,6 +23,7 @@ from captioner.errors import BundleError
 from captioner.manifest import FORMAT_VERSION, digest_of, read_manifest
 from captioner.model.caption_model import CaptionModel
 from captioner.model.configuration import DecoderConfiguration, EncoderConfiguration
+from captioner.model.folding import fold_batch_norms
 from captioner.text import tokenizer
 
 FILES = ["LICENSE", "README.md", "model.json", "vocabulary.json", "weights.safetensors"]
@@ -71,8 +72,8 @@ def test_a_round_trip(bundle: Bundle, tmp_path: Path) -> None:
     assert digest == digest_of(tmp_path / "new" / "bundle")
     for name in ("name", "vocabulary", "preprocessing", "decoding", "training", "scores", "licence"):
         assert getattr(read, name) == getattr(written, name)
-    for name, value in written.model.state_dict().items():
-        assert torch.equal(read.model.state_dict()[name], value.half().to(value.dtype)), name
+    for name, value in written.model.decoder.state_dict().items():
+        assert torch.equal(read.model.decoder.state_dict()[name], value.half().to(value.dtype)), name
     assert not read.model.training
     assert not any(parameter.requires_grad for parameter in read.model.parameters())
     assert next(read.model.parameters()).dtype == torch.float32
@@ -84,16 +85,45 @@ def test_saving_twice_gives_the_same_bytes(bundle: Bundle, tmp_path: Path) -> No
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
+@pytest.mark.parametrize(("name", "cut"), [("shufflenet_v2_x0_5", "stage2"), ("efficientnet_b0", "features.2")])
+def test_float16_computes_with_the_stored_weights_themselves(
+    bundle: Bundle, tmp_path: Path, name: str, cut: str
+) -> None:
+    model = CaptionModel(
+        EncoderConfiguration(name=name, cut=cut),
+        DecoderConfiguration(embedding_size=4, hidden_size=4, attention_size=4),
+        vocabulary_size=len(bundle.vocabulary),
+    ).eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 2.0)
+            torch.nn.init.uniform_(module.bias, -0.5, 0.5)
+            torch.nn.init.uniform_(module.get_buffer("running_mean"), -0.5, 0.5)
+            torch.nn.init.uniform_(module.get_buffer("running_var"), 0.5, 2.0)
+    save_bundle(replace(bundle, model=model), tmp_path / "a", **TEXTS)
+    read = load_bundle(tmp_path / "a")
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected, found = model.encoder(images), read.model.encoder(images)
+    assert float((found - expected).norm() / expected.norm()) < 2e-3
+    for key, value in fold_batch_norms(load_bundle(tmp_path / "a").model.encoder.network).state_dict().items():
+        assert torch.equal(value, value.half().float()), key
+    save_bundle(read, tmp_path / "b", **TEXTS)
+    first, second = ((tmp_path / name / "weights.safetensors").read_bytes() for name in ("a", "b"))
+    assert first == second
+
+
 def test_batch_statistics_and_large_numbers_survive(bundle: Bundle, tmp_path: Path) -> None:
     model = CaptionModel(
         EncoderConfiguration(name="shufflenet_v2_x0_5", cut="stage2"),
         DecoderConfiguration(cell="gru", num_layers=2, attention=False, embedding_size=4, hidden_size=4),
         vocabulary_size=len(bundle.vocabulary),
     )
-    model.encoder.network.get_buffer("conv1.1.running_var").fill_(123456.0)  # float16 ends at 65504
+    model.encoder.network.get_buffer("conv1.1.running_var").fill_(0.25)
+    torch.nn.init.constant_(model.decoder.bias, 123456.0)  # float16 ends at 65504
     save_bundle(replace(bundle, model=model), tmp_path / "b", **TEXTS)
     read = load_bundle(tmp_path / "b").model
-    assert float(read.encoder.network.get_buffer("conv1.1.running_var")[0]) == 123456.0
+    assert float(read.decoder.bias[0]) == 123456.0
     assert read.decoder.configuration == model.decoder.configuration
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():

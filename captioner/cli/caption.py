@@ -14,7 +14,7 @@ from captioner.cli.decoding_options import chosen_options, decoding_options
 from captioner.cli.model_options import model_options
 from captioner.cli.output import WholeFile
 from captioner.cli.progress import with_progress
-from captioner.cli.sources import find_pictures
+from captioner.cli.sources import PICTURE_EXTENSIONS, find_pictures
 
 SOME_FAILED = 3  # the exit code: done, but some pictures failed
 
@@ -48,7 +48,10 @@ def caption(
     """
     pictures = find_pictures(paths)
     if not pictures:
-        raise click.ClickException(f"No pictures found in {', '.join(printable(path) for path in paths)}.")
+        raise click.ClickException(
+            f"No pictures found in {', '.join(printable(path) for path in paths)}: captioner looks for files named "
+            f"{', '.join(sorted(PICTURE_EXTENSIONS))}; name a file itself to have it read whatever it is called."
+        )
     if output is not None and not output.parent.is_dir():
         raise click.UsageError(f"The folder of {output} does not exist: create it first.", context)
 

@@ -27,7 +27,12 @@ def outline(values: Mapping[str, object], indent: int = 0) -> Iterator[str]:
         if isinstance(value, Mapping):
             yield f"{' ' * indent}{name}:"
             yield from outline(value, indent + 2)
+        elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+            for number, item in enumerate(value, start=1):
+                yield f"{' ' * indent}{name}, {number} of {len(value)}:"
+                yield from outline(item, indent + 2)
         elif isinstance(value, list):
             yield f"{' ' * indent}{name}: {', '.join(map(str, value)) or '(none)'}"
         else:
-            yield f"{' ' * indent}{name}: {'(none)' if value is None else value}"
+            shown = "(none)" if value is None else f"{value:.4g}" if isinstance(value, float) else value
+            yield f"{' ' * indent}{name}: {shown}"

@@ -29,10 +29,11 @@ class WholeFile:
         """Opens the file beside `path`, so that a folder that cannot be written is noticed before any work is done."""
         self._path = path
         self._target = Path(os.path.realpath(path))  # a link stays; the file that it names is replaced
-        self._direct = self._target.exists() and not self._target.is_file()
+        # /dev/stdout may lead to a file, which is open in other hands and must not be replaced
+        self._direct = path.is_relative_to("/dev") or (self._target.exists() and not self._target.is_file())
         self._partial = self._target.with_name(f".{self._target.name}.{os.getpid()}.part")
         with self._refusals():
-            opened = self._target if self._direct else self._partial
+            opened = path if self._direct else self._partial
             self._file = opened.open("w", encoding="utf-8", errors="backslashreplace", newline="\n", buffering=1)
 
     def write(self, text: str) -> None:

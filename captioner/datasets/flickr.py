@@ -83,9 +83,18 @@ def _lines(file: Path) -> list[str]:
         raise DatasetError(f"{file} cannot be read: {error.strerror}") from error
 
 
-def _only_file(root: Path, pattern: str) -> Path:
+def check_root(root: Path) -> None:
+    """Refuse a data set that is not there, before anything else is begun.
+
+    Raises:
+        DatasetError: there is no such folder.
+    """
     if not root.is_dir():
-        raise DatasetError(f"data set folder {root} does not exist")
+        raise DatasetError(f"there is no data set folder {root}; check the path, or prepare it as its recipe says")
+
+
+def _only_file(root: Path, pattern: str) -> Path:
+    check_root(root)
     files = sorted(root.glob(pattern))
     if len(files) != 1:
         found = "none" if not files else ", ".join(file.name for file in files)

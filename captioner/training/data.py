@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from captioner.datasets.flickr import load_split
+from captioner.datasets.flickr import check_root, load_split
 from captioner.datasets.records import Record
 from captioner.errors import ConfigurationError, DatasetError, ImageError
 from captioner.evaluation import ptb
@@ -142,6 +142,7 @@ class CaptionDataModule(lightning.LightningDataModule):
             if number < 1:
                 raise ConfigurationError(f"data.{name} is {number}; it must be 1 or more")
         self.root = Path(root)
+        check_root(self.root)
         self.preprocessing = preprocessing
         self.augmentation = augmentation
         self.batch_size = batch_size

@@ -65,7 +65,7 @@ def cache_features(
     with torch.no_grad():
         places = engine.encode(torch.zeros(1, 3, size, size)).shape[1]
     shape = (len(images), places, model.encoder.channels)
-    key = _key(model, engine.dtype, preprocessing, images)
+    key = _key(model, engine.precision, preprocessing, images)
     file, progress = directory / f"{key}.float16", directory / f"{key}.json"
     whole = file.is_file() and file.stat().st_size == 2 * math.prod(shape)  # it has its full size from the start
     done = int(json.loads(progress.read_text())["done"]) if whole and progress.is_file() else 0
@@ -75,7 +75,7 @@ def cache_features(
     return FeatureCache(file, shape)
 
 
-def _key(model: CaptionModel, precision: torch.dtype, preprocessing: Preprocessing, images: Sequence[Path]) -> str:
+def _key(model: CaptionModel, precision: str, preprocessing: Preprocessing, images: Sequence[Path]) -> str:
     digest = hashlib.sha256(json.dumps(preprocessing.to_dict(), sort_keys=True).encode())
     digest.update(f"{model.encoder.configuration} {precision}".encode())
     for name, tensor in model.encoder.state_dict().items():

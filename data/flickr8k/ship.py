@@ -29,6 +29,7 @@ def main() -> None:
     # what the scores were measured with is what the model does by default
     names = [field.name for field in dataclasses.fields(DecodingOptions)]
     decoding = DecodingOptions.from_dict({name: scores["signature"][name] for name in names})
+    del scores["signature"]["model"]  # these very weights, under the digest from before they had scores
     bundle = dataclasses.replace(
         load_bundle(arguments.bundle),
         decoding=decoding,

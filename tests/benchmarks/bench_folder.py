@@ -124,11 +124,12 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def processor() -> str:
-    """The processor's name, with bfloat16 units if it has them."""
+    """The processor's name, with units for half precision if it has them."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text(encoding="utf-8").splitlines() if information.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    units = [unit for unit in ("amx_bf16", "avx512_bf16") if any(unit in line.split() for line in lines)]
+    flags = {flag for line in lines for flag in line.split()}
+    units = [unit for unit in ("amx_bf16", "avx512_bf16", "amx_fp16", "avx512_fp16") if unit in flags]
     return " ".join([names[0] if names else platform.machine(), *units])
 
 
@@ -141,7 +142,7 @@ def measure(bundle: Path, photos: list[Path], rounds: int) -> dict[str, Any]:
         "encoder": parts.encode,
         **{f"decoder {name}": parts.decoder(size) for name, size in BEAMS.items()},
     }
-    precision = str(parts.engine.dtype).removeprefix("torch.")  # both must compute in the same
+    precision = parts.engine.precision  # both must compute in the same
     with Captioner.from_bundle(bundle, precision=precision) as captioner:
         for name, size in BEAMS.items():
             options = DecodingOptions(beam_size=size)

@@ -31,3 +31,8 @@ def test_an_altered_file_is_named(tiny_bundle: Path, tmp_path: Path, capsys: pyt
 def test_an_outline_indents_what_lies_deeper() -> None:
     values = {"name": "m", "sizes": [1, 2], "deep": {"none": None, "empty": []}}
     assert list(outline(values)) == ["name: m", "sizes: 1, 2", "deep:", "  none: (none)", "  empty: (none)"]
+
+
+def test_an_outline_numbers_what_is_a_list_of_more_and_rounds() -> None:
+    values = {"phases": [{"rate": 1 / 3}, {"rate": 1e-9}]}
+    assert list(outline(values)) == ["phases, 1 of 2:", "  rate: 0.3333", "phases, 2 of 2:", "  rate: 1e-09"]

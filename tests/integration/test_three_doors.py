@@ -98,5 +98,5 @@ def test_one_scene_gets_the_same_caption_through_all_three_doors(
         with urllib.request.urlopen(request, timeout=60) as response:
             (by_http,) = json.load(response)["captions"]
     assert by_http["caption"] == by_folder_job["caption"] == evaluated[scene.name]
-    assert by_http["score"] == pytest.approx(by_folder_job["score"], abs=1e-2)  # bfloat16 may be chosen in one
+    assert by_http["score"] == pytest.approx(by_folder_job["score"], abs=1e-2)  # float16 may be chosen in one
     assert by_http["model"] == by_folder_job["model"]

@@ -191,10 +191,20 @@ def test_a_picture_that_cannot_be_read_is_named_in_one_sentence(root: Path, num_
 
 @pytest.mark.parametrize(
     ("root", "name"),
-    [("data/shapes", "shapes"), ("data/shapes/raw", "shapes"), (".", Path.cwd().name), ("data/..", Path.cwd().name)],
+    [("data/shapes", "shapes"), ("data/shapes/raw", "shapes"), ("data/..", "here"), (".", "here")],
 )
-def test_the_name_of_a_data_set_is_that_of_its_folder(root: str, name: str) -> None:
+def test_the_name_of_a_data_set_is_that_of_its_folder(
+    root: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    (here / "data" / "shapes" / "raw").mkdir(parents=True)
+    monkeypatch.chdir(here)
     assert CaptionDataModule(root).dataset_name == name
+
+
+def test_a_data_set_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"no data set folder .*gone; check the path"):
+        CaptionDataModule(str(tmp_path / "gone"))
 
 
 def test_words_that_are_all_too_rare(root: Path) -> None:
