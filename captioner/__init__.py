@@ -15,6 +15,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for type checkers only: at run time these imports are the lazy ones below (no cycle is hidden here)
+    from captioner.captions import Alternative as Alternative
+    from captioner.captions import Caption as Caption
+    from captioner.captions import Judged as Judged
+    from captioner.captions import Outcome as Outcome
+    from captioner.captions import SentenceScore as SentenceScore
+    from captioner.captions import Word as Word
     from captioner.decoding.options import DecodingOptions as DecodingOptions
     from captioner.errors import BundleError as BundleError
     from captioner.errors import CaptionerError as CaptionerError
@@ -29,18 +35,14 @@ if TYPE_CHECKING:  # for type checkers only: at run time these imports are the l
     from captioner.images import ImageLimits as ImageLimits
     from captioner.images import ImageSource as ImageSource
     from captioner.images import read_image as read_image
-    from captioner.prediction import Alternative as Alternative
-    from captioner.prediction import Caption as Caption
     from captioner.prediction import Captioner as Captioner
-    from captioner.prediction import Outcome as Outcome
-    from captioner.prediction import Word as Word
 
 __version__ = "0.1.0"
 
 _MODULE_OF = {
-    "Alternative": "captioner.prediction",
+    "Alternative": "captioner.captions",
     "BundleError": "captioner.errors",
-    "Caption": "captioner.prediction",
+    "Caption": "captioner.captions",
     "Captioner": "captioner.prediction",
     "CaptionerError": "captioner.errors",
     "ConfigurationError": "captioner.errors",
@@ -52,10 +54,12 @@ _MODULE_OF = {
     "ImageSource": "captioner.images",
     "ImageTooLarge": "captioner.errors",
     "LedgerError": "captioner.errors",
-    "Outcome": "captioner.prediction",
+    "Judged": "captioner.captions",
+    "Outcome": "captioner.captions",
+    "SentenceScore": "captioner.captions",
     "UnreadableImage": "captioner.errors",
     "UnsupportedFormat": "captioner.errors",
-    "Word": "captioner.prediction",
+    "Word": "captioner.captions",
     "read_image": "captioner.images",
 }
 

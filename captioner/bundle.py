@@ -58,6 +58,8 @@ class Bundle:
         model: the network, float32, in evaluation mode.
         training: where the weights come from (data, settings, phases), as JSON values.
         scores: measured scores with their signature, as JSON values.
+        calibration: what words' probabilities are worth (captioner/confidence.py) and how that was measured, as JSON
+            values; empty where nobody has measured it.
         licence: the short name of the licence of the weights.
         digest: names the files that it was loaded from.
         manifest: the model.json that it was loaded from, as JSON values.
@@ -70,6 +72,7 @@ class Bundle:
     decoding: DecodingOptions = field(default_factory=DecodingOptions)
     training: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
     licence: str = "unstated"
     digest: str = "unsaved"
     manifest: Mapping[str, Any] = field(default_factory=dict)
@@ -105,6 +108,7 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
             decoding=DecodingOptions.from_dict(manifest["decoding"]),
             training=manifest["training"],
             scores=manifest["scores"],
+            calibration=manifest.get("calibration", {}),
             licence=manifest["licence"],
             digest=digest_of(directory),
             manifest=manifest,
@@ -204,6 +208,7 @@ def _write(bundle: Bundle, directory: Path, texts: Mapping[str, str]) -> str:
         "tokenizer": {"name": tokenizer.NAME, "version": tokenizer.VERSION},
         "training": dict(bundle.training),
         "scores": dict(bundle.scores),
+        "calibration": dict(bundle.calibration),
         "files": files,
     }
     text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"

@@ -33,6 +33,19 @@ def model_card(bundle: Bundle) -> str:
         lines += [f"| {name} | {round(value, 2)} |" for name, value in scores.items()]
         signature = "; ".join(f"{name} {value}" for name, value in bundle.scores.get("signature", {}).items())
         lines += ["", f"Signature: {signature}"]
+    if calibration := bundle.calibration:
+        lines += [
+            "",
+            "## Confidence",
+            "",
+            "The confidence of a caption is the share of its words that one may expect in people's captions of the",
+            f"picture. Fitted on half of the {calibration['split']} pictures and judged on the other half: the",
+            (
+                f"calibration error is {calibration['calibration_error']:.3f} "
+                f"({calibration['calibration_error_before']:.3f} before), the Brier score {calibration['brier']:.3f} "
+                f"({calibration['brier_before']:.3f} before)."
+            ),
+        ]
     lines += [
         "",
         "## Limits",

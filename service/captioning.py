@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from captioner.captions import Outcome, row
 from captioner.decoding.options import DecodingOptions
 from captioner.images import ImageSource
-from captioner.prediction import Outcome, row
 from service.problems import Problem
 from service.settings import Settings
 

@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 
 from captioner.bundle import Bundle, load_bundle
+from captioner.captions import Alternative, Caption, Outcome, Word, row
 from captioner.decoding.options import DecodingOptions
 from captioner.errors import BundleError, DecodingError, ImageError, UnreadableImage
 from captioner.images import Geometry, ImageSource
 from captioner.manifest import digest_of, read_manifest
 from captioner.model.caption_model import CaptionModel
 from captioner.model.configuration import DecoderConfiguration, EncoderConfiguration
-from captioner.prediction import Alternative, Caption, Captioner, Outcome, Word, row
+from captioner.prediction import Captioner
 from captioner.preprocessing import Preprocessing
 from captioner.text.tokenizer import join
 from captioner.text.vocabulary import Vocabulary
@@ -103,9 +104,75 @@ def test_a_log_probability_is_that_of_teacher_forcing(
             [math.exp(value) for value in expected[:-1]], abs=1e-5
         )
         assert caption.score == pytest.approx(caption.log_probability / len(expected) ** options.length_penalty)
-        assert caption.confidence == pytest.approx(math.exp(math.fsum(expected) / len(expected)), abs=1e-5)
+        probabilities = [math.exp(value) for value in expected[:-1]]
+        assert caption.confidence == pytest.approx(math.fsum(probabilities) / len(probabilities), abs=1e-5)
         assert 0 < caption.confidence < 1
         assert options.min_length <= len(caption.words) <= options.max_length
+
+
+def test_a_calibrated_bundle_says_what_its_words_are_worth(bundle: Bundle, pixels: npt.NDArray[np.uint8]) -> None:
+    options = replace(BEAM, num_captions=2)
+    with Captioner(replace(bundle, calibration={"slope": 0.5, "intercept": 1.0}), precision="float32") as calibrated:
+        caption = calibrated.caption_features(calibrated.encode(pixels[:1]), options)[0]
+    expected = [1 / (1 + math.exp(-(0.5 * math.log(word.probability) + 1.0))) for word in caption.words]
+    assert caption.confidence == pytest.approx(math.fsum(expected) / len(expected))
+    assert 0 < caption.alternatives[0].confidence < 1
+    with pytest.raises(BundleError, match="slope is 'steep'; it must be a finite number"):
+        Captioner(replace(bundle, calibration={"slope": "steep", "intercept": 1.0}), precision="float32")
+
+
+# --- given sentences
+
+
+def test_a_given_sentence_is_as_probable_as_teacher_forcing_says(
+    bundle: Bundle, captioner: Captioner, pixels: npt.NDArray[np.uint8]
+) -> None:
+    known = list(bundle.vocabulary.ordinary[:5])
+    sentences = [[join(known[:number]), "zeppelin " + known[0]] for number in (1, 2, 3, 4, 5, 3, 2)]
+    features = captioner.encode(pixels)
+    found = captioner.score_features(features, sentences)
+    table = {}  # (picture, sentence) -> its log-probability a token
+    for image in range(len(pixels)):
+        for sentence in {sentence for group in sentences for sentence in group}:
+            tokens = bundle.vocabulary.encode(sentence.split())
+            table[image, sentence] = forced(bundle.model, features[image : image + 1].clone(), tokens)
+    for image, (group, scores) in enumerate(zip(sentences, found, strict=True)):
+        for sentence, score in zip(group, scores, strict=True):
+            expected = table[image, sentence]
+            assert score.sentence == sentence
+            assert score.log_probability == pytest.approx(math.fsum(expected), abs=1e-4)
+            assert score.score == pytest.approx(math.fsum(expected) / len(expected), abs=1e-4)
+            probabilities = [math.exp(value) for value in expected[:-1]]
+            assert [word.probability for word in score.words] == pytest.approx(probabilities, abs=1e-5)
+            elsewhere = [math.fsum(table[(image + turn) % 7, sentence]) / len(expected) for turn in (1, 2, 3, 4)]
+            assert score.margin == pytest.approx(score.score - math.fsum(elsewhere) / 4, abs=1e-4)
+            assert score.unknown == (("zeppelin",) if sentence.startswith("zeppelin") else ())
+
+
+def test_the_models_own_caption_has_the_score_of_the_search(captioner: Captioner, pictures: list[bytes]) -> None:
+    options = replace(BEAM, length_penalty=1.0)
+    captions = captioner.caption(pictures, options)
+    judged = list(captioner.score([(p, [c.text]) for p, c in zip(pictures, captions, strict=True)], batch_size=3))
+    for caption, outcome in zip(captions, judged, strict=True):
+        (score,) = outcome.scores
+        assert score.score == pytest.approx(caption.score, abs=1e-4)
+        assert score.margin is not None
+
+
+def test_given_sentences_of_pictures_that_fail_or_have_none(captioner: Captioner, pictures: list[bytes]) -> None:
+    pairs = [(pictures[0], ["a dog"]), (b"no picture", ["a dog"]), (pictures[1], []), (pictures[2], ["", "a dog"])]
+    first, failed, none, last = captioner.score(pairs)
+    assert isinstance(failed.error, UnreadableImage)
+    assert failed.scores == ()
+    assert (none.error, none.scores) == (None, ())
+    assert first.scores[0].sentence == last.scores[1].sentence == "a dog"
+    assert last.scores[0].words == ()
+    assert math.isfinite(last.scores[0].score)  # the probability of ending at once
+
+
+def test_one_picture_alone_has_no_margin(captioner: Captioner, pictures: list[bytes]) -> None:
+    (judged,) = captioner.score([(pictures[0], ["a dog"])])
+    assert judged.scores[0].margin is None
 
 
 def test_a_batch_gives_what_one_by_one_gives(captioner: Captioner, pixels: npt.NDArray[np.uint8]) -> None:

@@ -21,11 +21,12 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException  # 
 from captioner.bundle import load_bundle, save_bundle
 from captioner.card import licence_text, model_card
 from captioner.errors import ConfigurationError
+from captioner.evaluation.calibration import calibrated
 from captioner.pictures.curves import draw_curves
 from captioner.training.checkpoints import find_checkpoint
 from captioner.training.data import CaptionDataModule
 from captioner.training.initialisation import settings_of_bundle
-from captioner.training.module import CaptionModule
+from captioner.training.module import CaptionModule, engine_device
 from captioner.training.precision import automatic_precision
 
 # In place of a hundred lines of options before each message; --help lists them.
@@ -213,7 +214,8 @@ def write_bundle(command: TrainCommand) -> None:
     }
     bundle = module.to_bundle(phase)
     directory = Path(command.config["fit"]["output"]) / "bundle"
-    digest = save_bundle(
-        bundle, directory, card=model_card(bundle), licence_text=licence_text(module.data.dataset_name)
-    )
+    licence = licence_text(module.data.dataset_name)
+    save_bundle(bundle, directory, card=model_card(bundle), licence_text=licence)  # before anything else can fail
+    bundle = calibrated(bundle, module.data.records("dev"), split="dev", device=engine_device(module.device))
+    digest = save_bundle(bundle, directory, card=model_card(bundle), licence_text=licence)
     click.echo(f"bundle {bundle.name}@{digest} written to {directory}", err=True)

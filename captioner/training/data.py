@@ -173,6 +173,10 @@ class CaptionDataModule(lightning.LightningDataModule):
                 f"no word of {self.root} occurs {self.min_count} times in training; lower data.min_count"
             )
 
+    def records(self, split: str) -> list[Record]:
+        """The pictures of `split` with their captions, in order."""
+        return self._records[split]
+
     def images(self, split: str) -> list[Path]:
         """The pictures of `split`, in order."""
         return [record.image for record in self._records[split]]

@@ -1,7 +1,7 @@
 """Make the shipped model of a trained bundle: with its scores, its card and its licence.
 
-captioner evaluate --data ../shared/data/flickr8k --bundle runs/flickr8k-2/bundle --output runs/scores.json
-python data/flickr8k/ship.py --bundle runs/flickr8k-2/bundle --scores runs/scores.json
+captioner evaluate --data FOLDER --bundle runs/flickr8k-2/bundle --output runs/scores.json
+python data/flickr8k/ship.py --data FOLDER --bundle runs/flickr8k-2/bundle --scores runs/scores.json
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from pathlib import Path
 
 from captioner.bundle import default_bundle, load_bundle, save_bundle
 from captioner.card import model_card
+from captioner.datasets.flickr import load_split
 from captioner.decoding.options import DecodingOptions
+from captioner.evaluation.calibration import calibrated
 
 LICENCE = Path(__file__).with_name("MODEL-LICENSE")
 
@@ -22,6 +24,7 @@ def main() -> None:
     """Read the arguments and write captioner/bundles/default."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--scores", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=default_bundle())
     arguments = parser.parse_args()
@@ -36,6 +39,7 @@ def main() -> None:
         scores=scores,
         licence="research; trained on research data (Flickr8k)",
     )
+    bundle = calibrated(bundle, load_split(arguments.data, "dev"), split="dev")
     digest = save_bundle(
         bundle, arguments.output, card=model_card(bundle), licence_text=LICENCE.read_text(encoding="utf-8")
     )

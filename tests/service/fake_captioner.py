@@ -10,10 +10,10 @@ from typing import Any
 
 from PIL import Image
 
+from captioner.captions import Alternative, Caption, Outcome, Word
 from captioner.decoding.options import DecodingOptions
 from captioner.errors import ImageError
 from captioner.images import ImageSource, read_image
-from captioner.prediction import Alternative, Caption, Outcome, Word
 
 WORDS = (("a", 0.91), ("<b>dog</b>", 0.62), ("runs", 0.48), ("on", 0.8), ("grass", 0.004))
 

@@ -10,9 +10,9 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 
+from captioner.captions import Outcome
 from captioner.decoding.options import DecodingOptions
 from captioner.images import ImageSource
-from captioner.prediction import Outcome
 from service.server import serve
 from service.settings import Settings
 from tests.service.fake_captioner import FakeCaptioner

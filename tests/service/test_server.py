@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from captioner.captions import Outcome
 from captioner.decoding.options import DecodingOptions
 from captioner.errors import ConfigurationError
 from captioner.images import ImageLimits, ImageSource
-from captioner.prediction import Outcome
 from service.app import create_app
 from service.server import Server, listen, serve
 from service.settings import Settings
