@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # for type checkers only: at run time these imports are the l
     from captioner.errors import ImageError as ImageError
     from captioner.errors import ImageTooLarge as ImageTooLarge
     from captioner.errors import LedgerError as LedgerError
+    from captioner.errors import OutputError as OutputError
     from captioner.errors import UnreadableImage as UnreadableImage
     from captioner.errors import UnsupportedFormat as UnsupportedFormat
     from captioner.images import ImageLimits as ImageLimits
@@ -56,6 +57,7 @@ _MODULE_OF = {
     "LedgerError": "captioner.errors",
     "Judged": "captioner.captions",
     "Outcome": "captioner.captions",
+    "OutputError": "captioner.errors",
     "SentenceScore": "captioner.captions",
     "UnreadableImage": "captioner.errors",
     "UnsupportedFormat": "captioner.errors",

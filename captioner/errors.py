@@ -9,6 +9,7 @@
     ├── DatasetError             a data set's files are missing or contradict each other
     ├── DecodingError            decoding options that make no sense
     ├── LedgerError              the job ledger cannot be used
+    ├── OutputError              an output file cannot be written, or is in the way
     └── ConfigurationError       a model or training configuration that cannot work
 
 Every message is one sentence that says what was wrong and what to do.
@@ -51,6 +52,10 @@ class DecodingError(CaptionerError):
 
 class LedgerError(CaptionerError):
     """The job ledger cannot be opened or belongs to another job."""
+
+
+class OutputError(CaptionerError):
+    """An output file cannot be written, or one that must not be replaced is in the way."""
 
 
 class ConfigurationError(CaptionerError):

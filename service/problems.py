@@ -21,6 +21,7 @@ from captioner.errors import (
     DecodingError,
     ImageTooLarge,
     LedgerError,
+    OutputError,
     UnreadableImage,
     UnsupportedFormat,
 )
@@ -36,6 +37,7 @@ STATUS: dict[type[CaptionerError], int] = {
     BundleError: 500,
     DatasetError: 500,
     LedgerError: 500,
+    OutputError: 500,
     ConfigurationError: 500,
 }
 
