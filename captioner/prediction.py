@@ -110,13 +110,28 @@ class Captioner:
     ) -> Iterator[Outcome]:
         """Caption any number of pictures, in their order; a picture that cannot be used is an outcome with an error.
 
-        A batch is `batch_size` consecutive sources. While one is captioned, children read the next two.
+        A batch is `batch_size` consecutive sources. While one is captioned, children read the next ones.
         """
-        for batch, features in self._batches(sources, batch_size):
+        for outcomes in self.stream_batches(_slices(sources, batch_size), options, ahead=2 * batch_size):
+            yield from outcomes
+
+    def stream_batches(
+        self,
+        batches: Iterable[Sequence[ImageSource]],
+        options: DecodingOptions | None = None,
+        *,
+        ahead: int = 64,
+    ) -> Iterator[list[Outcome]]:
+        """As `stream`, where the caller says which pictures are captioned together; a batch may be empty.
+
+        At most `ahead` pictures are read, or being read, before they are captioned.
+        """
+        for batch, features in self._batches(batches, ahead):
             captions = iter(self.caption_features(features, options))
-            for source, error in batch:
-                caption = None if error is not None else next(captions)
-                yield Outcome(source=source, caption=caption, error=error)
+            yield [
+                Outcome(source=source, caption=None if error is not None else next(captions), error=error)
+                for source, error in batch
+            ]
 
     def score(self, pairs: Iterable[tuple[ImageSource, Sequence[str]]], *, batch_size: int = 32) -> Iterator[Judged]:
         """How well given sentences fit given pictures, in their order; each pair is a picture and its sentences.
@@ -131,7 +146,7 @@ class Captioner:
                 yield source
 
         others: Tensor | None = None
-        for batch, features in self._batches(remember(), batch_size):
+        for batch, features in self._batches(_slices(remember(), batch_size), 2 * batch_size):
             asked = [waiting.popleft() for _ in batch]
             sentences = [group for group, (_, error) in zip(asked, batch, strict=True) if error is None]
             pool = features if others is None or not len(features) else torch.cat([features, others])
@@ -141,24 +156,29 @@ class Captioner:
                 yield Judged(source=source, scores=() if error is not None else next(found), error=error)
 
     def _batches(
-        self, sources: Iterable[ImageSource], batch_size: int
+        self, batches: Iterable[Sequence[ImageSource]], ahead: int
     ) -> Iterator[tuple[list[tuple[ImageSource, ImageError | None]], Tensor]]:
-        """Batches of sources, each with its error or None, and the features (N, P, C) of those that have none."""
-        waiting: deque[ImageSource] = deque()
+        """Each source of each batch with its error or None, and the features (N, P, C) of those that have none."""
+        begun: deque[Sequence[ImageSource]] = deque()  # what the children have been given some or all of
 
-        def remember() -> Iterator[ImageSource]:
-            for source in sources:
-                waiting.append(source)
-                yield source
+        def sources() -> Iterator[ImageSource]:
+            for batch in batches:
+                begun.append(batch)
+                yield from batch
 
-        pictures = self._open_reader().stream(remember(), ahead=2 * batch_size)
-        while batch := list(itertools.islice(pictures, batch_size)):
-            pixels = [picture for picture in batch if not isinstance(picture, ImageError)]
+        pictures = self._open_reader().stream(sources(), ahead=ahead)
+        for first in itertools.chain(pictures, [None]):  # None: the end, after which only empty batches are left
+            while begun and not begun[0]:
+                begun.popleft()
+                yield [], torch.empty(0, 0, 0)
+            if first is None:
+                return
+            batch = begun.popleft()
+            read = [first, *itertools.islice(pictures, len(batch) - 1)]
+            pixels = [picture for picture in read if not isinstance(picture, ImageError)]
             features = self.encode(np.stack(pixels)) if pixels else torch.empty(0, 0, 0)
-            yield (
-                [(waiting.popleft(), picture if isinstance(picture, ImageError) else None) for picture in batch],
-                features,
-            )
+            errors = [picture if isinstance(picture, ImageError) else None for picture in read]
+            yield list(zip(batch, errors, strict=True)), features
 
     def encode(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
         """The grid features (N, P, C) of `pixels` (N, H, W, 3), which the bundle's geometry has been applied to."""
@@ -283,6 +303,13 @@ class Captioner:
             ),
             attention=attention,
         )
+
+
+def _slices(sources: Iterable[ImageSource], size: int) -> Iterator[list[ImageSource]]:
+    """Consecutive slices of `sources`, the last one as long as what is left."""
+    rest = iter(sources)
+    while batch := list(itertools.islice(rest, size)):
+        yield batch
 
 
 def _sentence_score(

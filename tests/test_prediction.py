@@ -121,6 +121,18 @@ def test_a_calibrated_bundle_says_what_its_words_are_worth(bundle: Bundle, pixel
         Captioner(replace(bundle, calibration={"slope": "steep", "intercept": 1.0}), precision="float32")
 
 
+def test_batches_can_be_the_callers(captioner: Captioner, pictures: list[bytes]) -> None:
+    expected = [outcome.caption for outcome in captioner.stream(pictures[:3], BEAM)]
+    groups = [[], pictures[:1], [], [b"no picture", *pictures[1:3]], [], []]
+    found = list(captioner.stream_batches(groups, BEAM))
+    assert [[outcome.source for outcome in outcomes] for outcomes in found] == groups
+    captions = [outcome.caption for outcomes in found for outcome in outcomes if outcome.caption is not None]
+    assert [caption.text for caption in captions] == [caption.text for caption in expected if caption is not None]
+    assert isinstance(found[3][0].error, UnreadableImage)
+    assert list(captioner.stream_batches([[], []])) == [[], []]
+    assert list(captioner.stream_batches([])) == []
+
+
 # --- given sentences
 
 
