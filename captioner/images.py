@@ -17,11 +17,10 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
 
 from PIL import (
     BmpImagePlugin,
@@ -73,9 +72,6 @@ _DAMAGE = (
 
 # Above this Pillow itself warns of a decompression bomb, which we turn into a refusal.
 _PILLOW_MAX_PIXELS = 89_478_485
-
-# A resized picture that is larger than this is cropped to almost nothing: one that long and thin is refused.
-_MAX_RESIZED_PIXELS = 50_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,76 +280,3 @@ def _range(image: Image.Image) -> tuple[float, float]:
         if low >= 0.0 and high <= white:
             return 0.0, white
     return (low, high) if high > low else (low, low + 1.0)
-
-
-_INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Geometry:
-    """How a picture becomes the square that the model sees; equal to torchvision's transforms.v2 to the bit.
-
-    Args:
-        resize: "squash": to exactly size x size, whatever the shape (`Resize((size, size))`);
-            "shortest_side": the shorter side to resize_size, then the centre (`Resize(resize_size), CenterCrop(size)`).
-        size: the side of the square that comes out, in pixels.
-        resize_size: the shorter side before the crop, in pixels, at least size; only "shortest_side" uses it.
-        interpolation: "bilinear" or "bicubic", with antialiasing.
-
-    Raises:
-        ConfigurationError: an unknown name, or sizes that contradict each other.
-    """
-
-    resize: str = "squash"
-    size: int = 224
-    resize_size: int = 224
-    interpolation: str = "bilinear"
-
-    def __post_init__(self) -> None:
-        if self.resize not in ("squash", "shortest_side"):
-            raise ConfigurationError(f'resize must be "squash" or "shortest_side", not {self.resize!r}.')
-        if self.interpolation not in _INTERPOLATIONS:
-            raise ConfigurationError(f'interpolation must be "bilinear" or "bicubic", not {self.interpolation!r}.')
-        if self.size < 1:
-            raise ConfigurationError(f"size must be at least 1, not {self.size}.")
-        if self.resize == "shortest_side" and self.resize_size < self.size:
-            raise ConfigurationError(f"resize_size must be at least size, {self.size}, not {self.resize_size}.")
-
-    def apply(self, image: Image.Image) -> Image.Image:
-        """An RGB picture of any shape to RGB (size, size).
-
-        Raises:
-            ImageTooLarge: the picture is so long and thin that resizing its shorter side makes it enormous.
-        """
-        resample = _INTERPOLATIONS[self.interpolation]
-        if self.resize == "squash":
-            return image.resize((self.size, self.size), resample=resample)
-        width, height = self._resized(image.width, image.height)
-        resized = image.resize((width, height), resample=resample)
-        # torchvision's own rounding, halves to even.
-        left, top = round((width - self.size) / 2.0), round((height - self.size) / 2.0)
-        return resized.crop((left, top, left + self.size, top + self.size))
-
-    def _resized(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height once the shorter side is resize_size; the longer one is cut to whole pixels."""
-        short, long = min(width, height), max(width, height)
-        new_long = int(self.resize_size * long / short)
-        if self.resize_size * new_long > _MAX_RESIZED_PIXELS:
-            raise ImageTooLarge(f"A picture of {width} x {height} pixels is too long and thin: crop it.")
-        return (self.resize_size, new_long) if width <= height else (new_long, self.resize_size)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The values by name, as JSON holds them."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Geometry:
-        """The reverse of `to_dict`.
-
-        Raises:
-            ConfigurationError: a name is missing or unknown, or a value is not allowed.
-        """
-        names = {field.name for field in fields(cls)}
-        if set(values) != names:
-            raise ConfigurationError(f"A geometry has exactly {sorted(names)}, not {sorted(values)}.")
-        return cls(**values)

@@ -17,7 +17,7 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms import functional as F
 
 from captioner.errors import ConfigurationError
-from captioner.images import Geometry
+from captioner.geometry import Geometry
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -25,11 +25,22 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """Resize and crop (`geometry`), then scale to 0..1 and normalise each channel by `mean` and `std`."""
+    """Resize and crop (`geometry`), then scale to 0..1 and normalise each channel by `mean` and `std`.
+
+    Raises:
+        ConfigurationError: the geometry is one for showing pictures.
+    """
 
     geometry: Geometry = field(default_factory=Geometry)
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if self.geometry.resize == "fit":
+            raise ConfigurationError(
+                'resize is "fit", which is for showing pictures: a model sees squares, so take "squash" or '
+                '"shortest_side".'
+            )
 
     def numbers(self, pixels: Tensor) -> Tensor:
         """The floats (N, 3, H, W) of `pixels`, uint8 (N, H, W, 3)."""

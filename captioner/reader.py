@@ -21,7 +21,8 @@ from queue import SimpleQueue
 from types import TracebackType
 
 from captioner.errors import CaptionerError, ConfigurationError, ImageError, UnreadableImage
-from captioner.images import DEFAULT_LIMITS, Geometry, ImageLimits, ImageSource
+from captioner.geometry import Geometry
+from captioner.images import DEFAULT_LIMITS, ImageLimits, ImageSource
 from captioner.reader_process import Child, ChildLost, Pixels
 
 _MAX_PROCESSES = 8
@@ -65,7 +66,7 @@ class Reader:
                 raise ConfigurationError(f"{name} must be at least {least}, not {value}.")
         if timeout_seconds <= 0:
             raise ConfigurationError(f"timeout_seconds must be positive, not {timeout_seconds}.")
-        self._size = geometry.size
+        self._geometry = geometry
         self._max_bytes = limits.max_bytes
         self._timeout_seconds = timeout_seconds
         self._configuration = json.dumps(
@@ -207,7 +208,7 @@ class Reader:
     def _read(self, slot: int, source: ImageSource) -> Pixels:
         child = self._ready_child(slot)
         try:
-            return child.read(source, self._size, self._max_bytes, self._timeout_seconds)
+            return child.read(source, self._geometry, self._max_bytes, self._timeout_seconds)
         except ChildLost as lost:
             if self._closed:
                 raise CancelledError from None

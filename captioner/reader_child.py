@@ -16,9 +16,11 @@ import struct
 import sys
 
 from captioner.errors import ImageError, ImageTooLarge, UnreadableImage, UnsupportedFormat
-from captioner.images import Geometry, ImageLimits, read_image
+from captioner.geometry import Geometry
+from captioner.images import ImageLimits, read_image
 
 HEADER = struct.Struct("=cQ")  # kind, then the length of what follows in bytes
+SHAPE = struct.Struct("=II")  # what pixels begin with: width and height
 READY = b"R"
 BYTES = b"B"
 PATH = b"P"
@@ -71,9 +73,10 @@ def _lower(which: int, value: int) -> None:
 
 
 def _read(source: bytes | str, geometry: Geometry, limits: ImageLimits) -> tuple[bytes, bytes]:
-    """One answer: its kind, and the pixels (size x size x 3 bytes, row by row) or the sentence of the error."""
+    """One answer: its kind, and the shape and pixels (3 bytes each, row by row) or the sentence of the error."""
     try:
-        return PIXELS, geometry.apply(read_image(source, limits)).tobytes()
+        picture = geometry.apply(read_image(source, limits))
+        return PIXELS, SHAPE.pack(picture.width, picture.height) + picture.tobytes()
     except ImageError as error:
         kind = next(kind for kind, error_class in ERRORS.items() if isinstance(error, error_class))
         return kind, str(error).encode("utf-8", "backslashreplace")

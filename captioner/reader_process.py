@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captioner.errors import CaptionerError
+from captioner.geometry import Geometry
 from captioner.images import ImageSource
-from captioner.reader_child import BYTES, ERRORS, HEADER, PATH, PATH_ENCODING, PIXELS, READY
+from captioner.reader_child import BYTES, ERRORS, HEADER, PATH, PATH_ENCODING, PIXELS, READY, SHAPE
 
 Pixels = NDArray[np.uint8]
 
@@ -92,16 +93,22 @@ class Child:
                     raise ChildLost("its process gave a wrong answer")
             self._ready = True
 
-    def read(self, source: ImageSource, size: int, max_bytes: int, timeout_seconds: float) -> Pixels:
-        """uint8 (size, size, 3); an ImageError of the picture; or ChildLost, and then this child is of no more use."""
+    def read(self, source: ImageSource, geometry: Geometry, max_bytes: int, timeout_seconds: float) -> Pixels:
+        """uint8 (H, W, 3); an ImageError of the picture; or ChildLost, and then this child is of no more use."""
         with self._losing(timeout_seconds) as deadline:
             self._send(source, max_bytes, deadline)
             kind, length = self._header(deadline)
-            if kind == PIXELS and length == size * size * 3:
-                pixels = np.empty((size, size, 3), dtype=np.uint8)
+            # A hostile file may own the child: believe nothing.
+            if kind == PIXELS:
+                shape = bytearray(SHAPE.size)
+                self._receive_into(memoryview(shape), deadline)
+                width, height = SHAPE.unpack(shape)
+                if not geometry.may_give(width, height) or length != SHAPE.size + width * height * 3:
+                    raise ChildLost("its process gave a wrong answer")
+                pixels = np.empty((height, width, 3), dtype=np.uint8)
                 self._receive_into(pixels.data.cast("B"), deadline)
                 return pixels
-            if kind not in ERRORS or length > _MAX_MESSAGE_BYTES:  # a hostile file may own the child: believe nothing
+            if kind not in ERRORS or length > _MAX_MESSAGE_BYTES:
                 raise ChildLost("its process gave a wrong answer")
             message = bytearray(length)
             self._receive_into(memoryview(message), deadline)

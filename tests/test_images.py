@@ -1,4 +1,4 @@
-"""read_image on every format, mode and kind of damage; Geometry against torchvision."""
+"""read_image on every format, mode and kind of damage."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from torchvision.transforms import InterpolationMode, v2
 
 from captioner.errors import ConfigurationError, ImageError, ImageTooLarge, UnreadableImage, UnsupportedFormat
-from captioner.images import Geometry, ImageLimits, read_image
+from captioner.images import ImageLimits, read_image
 
 Encode = Callable[..., bytes]
 Draw = Callable[..., Image.Image]
@@ -312,65 +311,3 @@ def test_reading_needs_neither_torch_nor_numpy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-# Geometry
-
-INTERPOLATIONS = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
-
-
-@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
-def test_squash_equals_torchvision_to_the_bit(interpolation: str, draw: Draw) -> None:
-    dice = random.Random(interpolation)
-    for trial in range(40):
-        size = dice.randint(1, 260)
-        image = draw(dice.randint(1, 500), dice.randint(1, 500), seed=trial)
-        expected = v2.Resize((size, size), interpolation=INTERPOLATIONS[interpolation])(image)
-        actual = Geometry(size=size, interpolation=interpolation).apply(image)
-        assert (actual.size, actual.tobytes()) == (expected.size, expected.tobytes())
-
-
-@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
-def test_shortest_side_equals_torchvision_to_the_bit(interpolation: str, draw: Draw) -> None:
-    dice = random.Random(interpolation)
-    for trial in range(40):
-        size = dice.randint(1, 200)
-        resize_size = size + dice.choice([0, 0, 1, 2, 32, 33])
-        image = draw(dice.randint(1, 400), dice.randint(1, 400), seed=trial)
-        transform = v2.Compose(
-            [v2.Resize(resize_size, interpolation=INTERPOLATIONS[interpolation]), v2.CenterCrop(size)]
-        )
-        expected = transform(image)
-        geometry = Geometry(resize="shortest_side", size=size, resize_size=resize_size, interpolation=interpolation)
-        actual = geometry.apply(image)
-        assert (actual.size, actual.tobytes()) == (expected.size, expected.tobytes())
-
-
-def test_a_picture_too_long_and_thin_is_refused() -> None:
-    long = Image.new("RGB", (40_000, 2))
-    assert Geometry().apply(long).size == (224, 224)
-    for image in (long, long.transpose(Image.Transpose.TRANSPOSE)):
-        with pytest.raises(ImageTooLarge, match="long and thin"):
-            Geometry(resize="shortest_side").apply(image)
-
-
-def test_geometry_travels_as_a_dictionary() -> None:
-    geometry = Geometry(resize="shortest_side", size=288, resize_size=320, interpolation="bicubic")
-    assert Geometry.from_dict(geometry.to_dict()) == geometry
-    for values in ({}, {**geometry.to_dict(), "more": 1}):
-        with pytest.raises(ConfigurationError, match="exactly"):
-            Geometry.from_dict(values)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"resize": "stretch"},
-        {"interpolation": "nearest"},
-        {"size": 0},
-        {"resize": "shortest_side", "size": 225},
-    ],
-)
-def test_a_geometry_that_makes_no_sense(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ConfigurationError):
-        Geometry(**wrong)

@@ -19,7 +19,8 @@ from captioner.bundle import Bundle, load_bundle
 from captioner.captions import Alternative, Caption, Outcome, Word, row
 from captioner.decoding.options import DecodingOptions
 from captioner.errors import BundleError, DecodingError, ImageError, UnreadableImage
-from captioner.images import Geometry, ImageSource
+from captioner.geometry import Geometry
+from captioner.images import ImageSource
 from captioner.manifest import digest_of, read_manifest
 from captioner.model.caption_model import CaptionModel
 from captioner.model.configuration import DecoderConfiguration, EncoderConfiguration

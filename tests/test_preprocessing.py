@@ -15,7 +15,7 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms._presets import ImageClassification
 
 from captioner.errors import ConfigurationError
-from captioner.images import Geometry
+from captioner.geometry import Geometry
 from captioner.preprocessing import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -134,3 +134,8 @@ def test_an_augmentation_that_cannot_be_is_named(option: str, value: Any) -> Non
 
 def test_an_augmentation_is_recorded() -> None:
     assert Augmentation(flip=True).to_dict() == {"min_scale": 1.0, "flip": True, "colour": 0.0}
+
+
+def test_a_geometry_for_showing_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match='resize is "fit", which is for showing pictures'):
+        Preprocessing(geometry=Geometry(resize="fit"))

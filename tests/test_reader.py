@@ -20,7 +20,8 @@ import pytest
 from PIL import Image
 
 from captioner.errors import CaptionerError, ConfigurationError, ImageError, ImageTooLarge, UnreadableImage
-from captioner.images import Geometry, ImageLimits, ImageSource, read_image
+from captioner.geometry import Geometry
+from captioner.images import ImageLimits, ImageSource, read_image
 from captioner.reader import Reader
 
 Encode = Callable[..., bytes]
@@ -284,7 +285,7 @@ def test_a_reader_that_is_closed_before_it_is_ready() -> None:
 
 SCRIPT = """
 import sys, time
-from captioner.images import Geometry
+from captioner.geometry import Geometry
 from captioner.reader import Reader
 reader = Reader(Geometry(size=8), processes=2)
 print(reader.submit(sys.argv[1]).result().shape, *reader.child_pids, flush=True)

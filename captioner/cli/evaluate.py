@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from captioner.cli.decoding_options import chosen_options, decoding_options
 from captioner.cli.model_options import model_options
-from captioner.cli.output import WholeFile
+from captioner.cli.output import check_folder, write_json
 from captioner.cli.progress import with_progress
-
-TOKENISER = "PTB, as coco-caption has it"
+from captioner.cli.scoring_options import official_option
 
 
 @click.command
@@ -29,6 +26,13 @@ TOKENISER = "PTB, as coco-caption has it"
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the captions as COCO results JSON; an image_id is the picture's file name.",
 )
+@click.option(
+    "--compare",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Other captions of the split (--captions of another model): a paired test of the difference.",
+)
+@official_option
 @model_options(precision="float32")
 @decoding_options
 def evaluate(
@@ -36,6 +40,8 @@ def evaluate(
     split: str,
     output: Path | None,
     captions: Path | None,
+    compare: Path | None,
+    official: tuple[Literal["METEOR", "SPICE"], ...],
     bundle: Path | None,
     device: str,
     precision: str,
@@ -48,66 +54,39 @@ def evaluate(
     be read ends the evaluation: a score over fewer pictures would be another score.
     """
     for file in (output, captions):
-        if file is not None and not file.parent.is_dir():
-            raise click.UsageError(f"The folder of {file} does not exist: create it first.")
+        check_folder(file)
 
-    from captioner.datasets.flickr import load_split
+    from captioner.datasets.coco import read_results_of
+    from captioner.datasets.flickr import load_split, training_captions
+    from captioner.evaluation.captioning import caption_records, measure
     from captioner.prediction import Captioner
 
     records = load_split(data, split)
+    others = None if compare is None else read_results_of(records, compare)
     with Captioner.from_bundle(bundle, device=device, precision=precision) as captioner:
         options = chosen_options(captioner.options, decoding)
-        outcomes = captioner.stream([record.image for record in records], options, batch_size=batch_size)
-        texts: list[str] = []
-        for record, outcome in zip(records, with_progress(outcomes, total=len(records)), strict=True):
-            if outcome.caption is None:
-                raise click.ClickException(f"{record.image}: {outcome.error} No scores: they would miss this picture.")
-            texts.append(outcome.caption.text)
-        references = [record.captions for record in records]
-        signature = {
-            "tokeniser": TOKENISER,
-            "images": len(records),
-            "references": sum(map(len, references)),
-            "split": split,
-            "model": captioner.model,
-            "precision": captioner.precision,
-            **options.to_dict(),
-        }
-    scores = score(texts, references)
-    for line in table(scores, signature):
+        found = caption_records(
+            captioner,
+            records,
+            options,
+            batch_size=batch_size,
+            watch=lambda outcomes: with_progress(outcomes, total=len(records)),
+        )
+        if captions is not None:  # before the scores, which may yet be interrupted
+            pairs = zip(records, found, strict=True)
+            write_json(captions, [{"image_id": record.image.name, "caption": each.text} for record, each in pairs])
+        about = {"model": captioner.model, "precision": captioner.precision, **options.to_dict()}
+        scorecard, _ = measure(
+            captioner,
+            records,
+            found,
+            split=split,
+            about=about,
+            training=training_captions(data),
+            official=official,
+            others=others,
+        )
+    for line in scorecard.lines():
         click.echo(line)
     if output is not None:
-        _write_json(output, {"scores": scores, "signature": signature})
-    if captions is not None:
-        pairs = zip(records, texts, strict=True)
-        _write_json(captions, [{"image_id": record.image.name, "caption": text} for record, text in pairs])
-
-
-def score(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """The scores of N captions against the references of each, and how varied the captions are."""
-    from captioner.evaluation import diversity, metrics, ptb
-
-    words = [ptb.tokenize(caption) for caption in captions]
-    of_references = [[ptb.tokenize(reference) for reference in group] for group in references]
-    bleu = metrics.bleu(words, of_references)
-    return {
-        **{f"BLEU-{order}": value for order, value in enumerate(bleu, start=1)},
-        "CIDEr-D": float(metrics.CiderD(of_references).score(words).mean()),
-        "ROUGE-L": float(metrics.rouge_l(words, of_references).mean()),
-        "distinct captions": diversity.distinct(captions).number,
-        "vocabulary used": diversity.vocabulary_used(captions),
-    }
-
-
-def table(scores: Mapping[str, float], signature: Mapping[str, object]) -> list[str]:
-    """The lines that are printed: one a score, and the signature by which scores can be compared."""
-    lines = [
-        f"{name:<18} {value:>8.2f}" if isinstance(value, float) else f"{name:<18} {value:>8}"
-        for name, value in scores.items()
-    ]
-    return [*lines, "signature: " + " | ".join(f"{name} {value}" for name, value in signature.items())]
-
-
-def _write_json(path: Path, content: object) -> None:
-    with WholeFile(path) as file:
-        file.write(json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+        write_json(output, scorecard.to_dict())

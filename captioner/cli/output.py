@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -41,6 +42,12 @@ class WholeFile:
         with self._refusals():
             self._file.write(text)
 
+    def write_bytes(self, content: bytes) -> None:
+        """Appends bytes, such as those of a picture."""
+        with self._refusals():
+            self._file.flush()
+            self._file.buffer.write(content)
+
     def __enter__(self) -> Self:
         return self
 
@@ -77,3 +84,16 @@ class WholeFile:
             yield
         except OSError as error:
             raise OutputError(f"{self._path} could not be written: {error.strerror or error}.") from error
+
+
+def check_folder(file: Path | None) -> None:
+    """Refuse, before any work is done, a file to write whose folder does not exist."""
+    if file is not None and not file.parent.is_dir():
+        context = click.get_current_context(silent=True)
+        raise click.UsageError(f"The folder of {file} does not exist: create it first.", context)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON, whole or not at all."""
+    with WholeFile(path) as file:
+        file.write(json.dumps(content, ensure_ascii=False, indent=2) + "\n")

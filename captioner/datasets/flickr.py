@@ -23,7 +23,7 @@ def load_flickr(root: Path) -> dict[str, list[Record]]:
     Raises:
         DatasetError: a file is missing or malformed, a photo has no caption, or two splits share a photo.
     """
-    captions = _read_captions(_only_file(root, "*.token.txt"))
+    captions = read_token_file(_only_file(root, "*.token.txt"))
     images = _image_directory(root)
     splits: dict[str, list[Record]] = {}
     seen: dict[str, str] = {}
@@ -60,7 +60,22 @@ def load_split(root: Path, split: str) -> list[Record]:
     return splits[split]
 
 
-def _read_captions(file: Path) -> dict[str, list[str]]:
+def training_captions(root: Path) -> list[str] | None:
+    """The captions of the training split, which a model may have learnt by heart; None if there is no such split.
+
+    Raises:
+        DatasetError: as `load_flickr`.
+    """
+    train = load_flickr(root).get("train")
+    return None if train is None else [caption for record in train for caption in record.captions]
+
+
+def read_token_file(file: Path) -> dict[str, list[str]]:
+    """The captions of each photo, by its name, in the order of a `.token.txt`.
+
+    Raises:
+        DatasetError: the file cannot be read, or a line is malformed.
+    """
     captions: dict[str, list[str]] = defaultdict(list)
     for number, line in enumerate(_lines(file), start=1):
         if not line.strip():
@@ -73,14 +88,23 @@ def _read_captions(file: Path) -> dict[str, list[str]]:
     return captions
 
 
-def _lines(file: Path) -> list[str]:
+def read_text(file: Path) -> str:
+    """What a text file of a data set says, without a byte order mark; every end of a line is a line feed.
+
+    Raises:
+        DatasetError: the file cannot be read, or is not UTF-8.
+    """
     try:
-        # Not splitlines, which also splits at characters that may be part of a caption, such as U+2028.
-        return file.read_text(encoding="utf-8-sig").split("\n")
+        return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise DatasetError(f"{file} is not UTF-8 at byte {error.start}; convert it to UTF-8") from error
     except OSError as error:
-        raise DatasetError(f"{file} cannot be read: {error.strerror}") from error
+        raise DatasetError(f"{file} cannot be read: {error.strerror}; check the path") from error
+
+
+def _lines(file: Path) -> list[str]:
+    # Not splitlines, which also splits at characters that may be part of a caption, such as U+2028.
+    return read_text(file).split("\n")
 
 
 def check_root(root: Path) -> None:

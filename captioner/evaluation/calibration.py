@@ -7,19 +7,15 @@ It is fitted on every other picture and judged on the rest, so what is reported 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from captioner.bundle import Bundle
 from captioner.captions import Caption
 from captioner.confidence import Calibration
-from captioner.datasets.records import Record
 from captioner.evaluation import ptb
-from captioner.evaluation.captioning import caption_records
-from captioner.prediction import Captioner
 
 Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
@@ -61,6 +57,16 @@ class Reliability:
     counts: npt.NDArray[np.int64]
     calibration_error: float
     brier: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values; numbers have 4 decimals."""
+        return {
+            "predicted": self.predicted.round(4).tolist(),
+            "observed": self.observed.round(4).tolist(),
+            "counts": self.counts.tolist(),
+            "calibration_error": round(self.calibration_error, 4),
+            "brier": round(self.brier, 4),
+        }
 
 
 def word_outcomes(captions: Sequence[Caption], references: Sequence[Sequence[str]]) -> WordOutcomes:
@@ -158,16 +164,3 @@ def calibrate(
         "brier_before": round(before.brier, 4),
         **about,
     }
-
-
-def calibrated(bundle: Bundle, records: Sequence[Record], *, split: str, device: str = "cpu") -> Bundle:
-    """The bundle with a calibration measured on the `records`, captioned as the bundle itself decodes.
-
-    Raises:
-        DatasetError: a picture cannot be read.
-    """
-    with Captioner(bundle, device=device, precision="float32") as captioner:
-        captions = caption_records(captioner, records)
-    about = {"split": split, "pictures": len(records), **bundle.decoding.to_dict()}
-    references = [record.captions for record in records]
-    return replace(bundle, calibration=calibrate(captions, references, about=about))

@@ -21,7 +21,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException  # 
 from captioner.bundle import load_bundle, save_bundle
 from captioner.card import licence_text, model_card
 from captioner.errors import ConfigurationError
-from captioner.evaluation.calibration import calibrated
+from captioner.evaluation.captioning import calibrated
 from captioner.pictures.curves import draw_curves
 from captioner.training.checkpoints import find_checkpoint
 from captioner.training.data import CaptionDataModule

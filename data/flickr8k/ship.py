@@ -15,7 +15,7 @@ from captioner.bundle import default_bundle, load_bundle, save_bundle
 from captioner.card import model_card
 from captioner.datasets.flickr import load_split
 from captioner.decoding.options import DecodingOptions
-from captioner.evaluation.calibration import calibrated
+from captioner.evaluation.captioning import calibrated
 
 LICENCE = Path(__file__).with_name("MODEL-LICENSE")
 

@@ -156,5 +156,43 @@ def test_ctrl_c_ends_with_130_and_leaves_the_old_file(folder: Path, tiny_bundle:
     assert not partial.exists()
 
 
+def test_attention_is_drawn_for_one_picture(
+    folder: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = folder / "attention.png"
+    command = ["caption", str(folder / "a.png"), "--bundle", str(tiny_bundle), "--attention", str(drawn)]
+    assert run(command) == 0
+    with Image.open(drawn) as image:
+        assert (image.format, image.mode) == ("PNG", "RGB")
+        assert min(image.size) > 300
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"{folder / 'a.png'}: ")
+    assert captured.err == f"Where the model looked is drawn in {drawn}.\n"
+
+
+@pytest.mark.parametrize(
+    ("picture", "attention", "told"),
+    [
+        (".", "attention.png", "--attention draws one picture, not 3: name a single file."),
+        ("a.png", "absent/attention.png", "does not exist: create it first."),
+    ],
+)
+def test_attention_that_cannot_be_is_wrong_usage(
+    picture: str, attention: str, told: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["caption", str(folder / picture), "--attention", str(folder / attention)]) == 2
+    assert told in " ".join(capsys.readouterr().err.split())
+
+
+def test_no_attention_no_file(folder: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    drawn = folder / "attention.png"
+    drawn.write_bytes(b"before")
+    command = ["caption", str(folder / "notes.txt"), "--bundle", str(tiny_bundle), "--attention", str(drawn)]
+    assert run(command) == 1
+    assert "No picture could be captioned." in capsys.readouterr().err
+    assert drawn.read_bytes() == b"before"
+    assert [path.name for path in folder.iterdir() if path.name.endswith(".part")] == []
+
+
 def test_a_name_cannot_command_the_terminal() -> None:
     assert printable(Path("a\x1b[2J\nb\udce9.jpg")) == "a\ufffd[2J\ufffdb\ufffd.jpg"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from captioner.errors import ConfigurationError, DatasetError
-from captioner.images import Geometry
+from captioner.geometry import Geometry
 from captioner.preprocessing import Augmentation, Preprocessing, pixels_of
 from captioner.text.vocabulary import Vocabulary
 from captioner.training.data import Batch, CaptionDataModule

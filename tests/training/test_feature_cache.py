@@ -13,7 +13,7 @@ import torch
 
 from captioner.bundle import Bundle, load_bundle
 from captioner.errors import ConfigurationError, DatasetError
-from captioner.images import Geometry
+from captioner.geometry import Geometry
 from captioner.model.engine import TorchEngine
 from captioner.training.feature_cache import FeatureCache, cache_features
 from tests.conftest import Draw

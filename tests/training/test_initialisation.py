@@ -11,7 +11,7 @@ import torch
 
 from captioner.bundle import Bundle, load_bundle
 from captioner.errors import ConfigurationError
-from captioner.images import Geometry
+from captioner.geometry import Geometry
 from captioner.model.caption_model import CaptionModel
 from captioner.text.vocabulary import Vocabulary
 from captioner.training.initialisation import copy_weights, refuse_contradictions, settings_of

@@ -19,7 +19,7 @@ from captioner.decoding.options import DecodingOptions
 from captioner.errors import ConfigurationError
 from captioner.evaluation import ptb
 from captioner.evaluation.metrics import CiderD, bleu
-from captioner.images import Geometry
+from captioner.geometry import Geometry
 from captioner.manifest import digest_of
 from captioner.model.configuration import DecoderConfiguration, EncoderConfiguration
 from captioner.prediction import Captioner
