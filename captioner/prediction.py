@@ -55,7 +55,9 @@ class Captioner:
         self.model = f"{bundle.name}@{bundle.digest}"
         self.manifest = bundle.manifest
         self.options = bundle.decoding
-        self._calibration = Calibration.from_dict(bundle.calibration) if bundle.calibration else None
+        self.calibration = Calibration.from_dict(bundle.calibration) if bundle.calibration else None
+        self.geometry = bundle.preprocessing.geometry
+        self.vocabulary_size = len(bundle.vocabulary.ordinary)
         self._vocabulary = bundle.vocabulary
         self._preprocessing = bundle.preprocessing
         self._engine = TorchEngine(bundle.model, device=device, precision=precision)
@@ -287,7 +289,7 @@ class Captioner:
             text=tokenizer.join(words),
             score=best.score,
             log_probability=best.log_probability,
-            confidence=confidence(best.log_probabilities[:-1], self._calibration),  # <end> is no word
+            confidence=confidence(best.log_probabilities[:-1], self.calibration),  # <end> is no word
             words=tuple(
                 Word(word=word, probability=math.exp(log_probability))
                 for word, log_probability in zip(words, best.log_probabilities, strict=False)  # one more, for <end>
@@ -297,7 +299,7 @@ class Captioner:
                     caption=tokenizer.join(self._vocabulary.decode(other.tokens)),
                     score=other.score,
                     log_probability=other.log_probability,
-                    confidence=confidence(other.log_probabilities[:-1], self._calibration),
+                    confidence=confidence(other.log_probabilities[:-1], self.calibration),
                 )
                 for other in hypotheses[1:]
             ),

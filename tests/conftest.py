@@ -142,7 +142,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from captioner.bundle import Bundle, save_bundle
     from captioner.decoding.options import DecodingOptions
-    from captioner.images import Geometry
+    from captioner.geometry import Geometry
     from captioner.model.caption_model import CaptionModel
     from captioner.model.configuration import DecoderConfiguration, EncoderConfiguration
     from captioner.model.decoder import Decoder
