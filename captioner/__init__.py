@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # for type checkers only: at run time these imports are the l
     from captioner.errors import ImageTooLarge as ImageTooLarge
     from captioner.errors import LedgerError as LedgerError
     from captioner.errors import OutputError as OutputError
+    from captioner.errors import SourceError as SourceError
     from captioner.errors import UnreadableImage as UnreadableImage
     from captioner.errors import UnsupportedFormat as UnsupportedFormat
     from captioner.images import ImageLimits as ImageLimits
@@ -59,6 +60,7 @@ _MODULE_OF = {
     "Outcome": "captioner.captions",
     "OutputError": "captioner.errors",
     "SentenceScore": "captioner.captions",
+    "SourceError": "captioner.errors",
     "UnreadableImage": "captioner.errors",
     "UnsupportedFormat": "captioner.errors",
     "Word": "captioner.captions",

@@ -8,6 +8,7 @@
     ├── BundleError              a model bundle is missing, incomplete or altered
     ├── DatasetError             a data set's files are missing or contradict each other
     ├── DecodingError            decoding options that make no sense
+    ├── SourceError              a path or a list of paths that was named does not exist or cannot be used
     ├── LedgerError              the job ledger cannot be used
     ├── OutputError              an output file cannot be written, or is in the way
     └── ConfigurationError       a model or training configuration that cannot work
@@ -48,6 +49,10 @@ class DatasetError(CaptionerError):
 
 class DecodingError(CaptionerError):
     """Decoding options are out of range or contradict each other."""
+
+
+class SourceError(CaptionerError):
+    """A path or a list of paths that was named does not exist or cannot be used."""
 
 
 class LedgerError(CaptionerError):

@@ -28,7 +28,7 @@ from captioner.errors import LedgerError
 _APPLICATION = 0x63617074  # "capt": SQLite's mark for whose file it is
 _VERSION = 1
 _BUSY_SECONDS = 60.0  # how long a worker waits for another one's transaction
-_PENDING, _DONE, _FAILED = 0, 1, 2
+_PENDING, _DONE, _FAILED, _SKIPPED = 0, 1, 2, 3
 _SCHEMA = """
 CREATE TABLE jobs (
     id INTEGER PRIMARY KEY,
@@ -49,6 +49,9 @@ CREATE TABLE items (
 ) WITHOUT ROWID;
 CREATE INDEX items_in_order ON items (job, position);
 CREATE INDEX items_pending ON items (job, position) WHERE state = 0;
+CREATE TABLE settled (          -- what the first run found out and every later one keeps to
+    job INTEGER NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (job, name)
+) WITHOUT ROWID;
 CREATE TABLE leases (
     job INTEGER NOT NULL, batch INTEGER NOT NULL, holder TEXT NOT NULL, until REAL NOT NULL,
     PRIMARY KEY (job, batch)
@@ -62,7 +65,7 @@ CREATE TABLE results (
     PRIMARY KEY (digest, settings)
 ) WITHOUT ROWID;
 CREATE TABLE changes (          -- texts that the job wrote, with what stood there before
-    job INTEGER NOT NULL, target BLOB NOT NULL, before BLOB, after BLOB NOT NULL, done INTEGER NOT NULL DEFAULT 0,
+    job INTEGER NOT NULL, target BLOB NOT NULL, before BLOB, after BLOB NOT NULL,
     PRIMARY KEY (job, target)
 ) WITHOUT ROWID;
 """
@@ -98,7 +101,10 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """What became of one picture: the digest of its content if it could be read, and its row or its error."""
+    """What became of one picture: the digest of its content if it was read, and its row or its error.
+
+    With neither it was skipped, because what it would get is there already; the next run looks at it again.
+    """
 
     entry: Entry
     digest: bytes | None
@@ -113,21 +119,21 @@ class Change:
     target: bytes
     before: bytes | None
     after: bytes
-    done: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """How many pictures of a job are waiting, have a caption, or failed."""
+    """How many pictures of a job are waiting, have a caption, failed, or need none."""
 
     pending: int
     done: int
     failed: int
+    skipped: int
 
     @property
     def total(self) -> int:
         """All pictures of the job."""
-        return self.pending + self.done + self.failed
+        return self.pending + self.done + self.failed + self.skipped
 
 
 class Ledger:
@@ -183,10 +189,23 @@ class Ledger:
             rows = self._database.execute("SELECT id, command FROM jobs ORDER BY id").fetchall()
         return [(number, json.loads(command)) for number, command in rows]
 
+    def settle(self, job: int, name: str, value: str) -> str:
+        """The value that was settled first: this one, unless an earlier run of the job settled another."""
+        with self._transaction():
+            self._database.execute("INSERT OR IGNORE INTO settled VALUES (?, ?, ?)", (job, name, value))
+            row = self._database.execute("SELECT value FROM settled WHERE job = ? AND name = ?", (job, name)).fetchone()
+        return str(row[0])
+
+    def settled(self, job: int, name: str) -> str | None:
+        """What was settled, if anything."""
+        with self._refusals():
+            row = self._database.execute("SELECT value FROM settled WHERE job = ? AND name = ?", (job, name)).fetchone()
+        return None if row is None else str(row[0])
+
     def plan(self, job: int, entries: Iterable[Entry]) -> Counts:
         """Make `entries`, in their order, the items of the job; what is done and has not changed stays done.
 
-        Failed ones are to be tried again. If nothing differs from the last time, nothing is written.
+        Failed and skipped ones are to be tried again. If nothing differs from the last time, nothing is written.
         """
         with self._transaction():
             run = self._database.execute
@@ -202,7 +221,7 @@ class Ledger:
             known.close()
             if first is not None or gone:
                 self._replan(job, same, chain([] if first is None else [first], arriving))
-            if run("UPDATE items SET state = 0, error = NULL WHERE job = ? AND state = 2", (job,)).rowcount:
+            if run("UPDATE items SET state = 0, error = NULL WHERE job = ? AND state IN (2, 3)", (job,)).rowcount:
                 run("UPDATE jobs SET published = 0 WHERE id = ?", (job,))
         return self.counts(job)
 
@@ -249,14 +268,20 @@ class Ledger:
             rows = dict(
                 self._database.execute("SELECT state, count(*) FROM items WHERE job = ? GROUP BY state", (job,))
             )
-        return Counts(pending=rows.get(_PENDING, 0), done=rows.get(_DONE, 0), failed=rows.get(_FAILED, 0))
+        return Counts(
+            pending=rows.get(_PENDING, 0),
+            done=rows.get(_DONE, 0),
+            failed=rows.get(_FAILED, 0),
+            skipped=rows.get(_SKIPPED, 0),
+        )
 
     # --- batches
 
-    def lease(self, job: int, *, batch_size: int, seconds: float) -> Batch | None:
+    def lease(self, job: int, *, batch_size: int, seconds: float, shard: tuple[int, int] = (0, 1)) -> Batch | None:
         """Take the first batch that has pictures without a caption and is in nobody's hands; None if there is none.
 
-        A lease ends after `seconds`, and at once if its holder was a process of this machine that is no more.
+        A lease ends after `seconds`, and at once if its holder was a process of this machine that is no more. Of a
+        `shard` (i, n) only every n-th batch is taken, from batch i on.
         """
         with self._transaction():
             run, now = self._database.execute, time.time()
@@ -273,7 +298,7 @@ class Ledger:
                 if found[0] is None:
                     return None
                 batch = found[0] // batch_size
-                if batch not in taken:
+                if batch % shard[1] == shard[0] and batch not in taken:
                     break
                 position = (batch + 1) * batch_size
             run("INSERT INTO leases VALUES (?, ?, ?, ?)", (job, batch, self.holder, now + seconds))
@@ -310,12 +335,30 @@ class Ledger:
                         row = json.dumps(done.row, ensure_ascii=False)
                         run("INSERT OR IGNORE INTO results VALUES (?, ?, ?)", (done.digest, settings, row))
                 error = None if done.error is None else json.dumps(done.error, ensure_ascii=False)
+                state = _FAILED if error is not None else _SKIPPED if done.digest is None else _DONE
                 run(
                     "UPDATE items SET digest = ?, state = ?, error = ? WHERE job = ? AND source = ?",
-                    (done.digest, _DONE if error is None else _FAILED, error, job, entry.source),
+                    (done.digest, state, error, job, entry.source),
                 )
             run("DELETE FROM leases WHERE job = ? AND batch = ?", (job, batch.number))
             run("UPDATE jobs SET published = 0 WHERE id = ?", (job,))
+
+    def entries(self, job: int) -> Iterator[Entry]:
+        """Every picture of the job, in order."""
+        with self._refusals():
+            query = self._database.execute(f"SELECT {_ITEM} FROM items WHERE job = ? ORDER BY position", (job,))
+            yield from (Entry(*row) for row in query)
+
+    def refresh(self, job: int, source: bytes, *, size: int, mtime_ns: int) -> None:
+        """Note the fingerprint of a picture that the job itself has changed, so that it is not captioned anew."""
+        with self._transaction():
+            fingerprint = (size, mtime_ns, job, source)
+            self._database.execute("UPDATE items SET size = ?, mtime_ns = ? WHERE job = ? AND source = ?", fingerprint)
+            self._database.execute(
+                "UPDATE contents SET size = ?, mtime_ns = ? WHERE (path, member) = "
+                "(SELECT path, ifnull(member, x'') FROM items WHERE job = ? AND source = ?)",
+                fingerprint,
+            )
 
     def rows(self, job: int) -> Iterator[tuple[Entry, dict[str, Any]]]:
         """Every picture of the job that has its result, in order, with its row: `image` is left to the caller."""
@@ -323,7 +366,7 @@ class Ledger:
             query = self._database.execute(
                 f"SELECT {_ITEM}, items.error, results.row FROM items JOIN jobs ON jobs.id = items.job "
                 "LEFT JOIN results ON results.digest = items.digest AND results.settings = jobs.settings "
-                "WHERE items.job = ? AND state <> 0 ORDER BY position",
+                "WHERE items.job = ? AND state IN (1, 2) ORDER BY position",
                 (job,),
             )
             for *entry, error, row in query:
@@ -337,25 +380,18 @@ class Ledger:
             (published,) = self._database.execute("SELECT published FROM jobs WHERE id = ?", (job,)).fetchone()
         return bool(published)
 
-    def set_published(self, job: int) -> None:
-        """Note that the outputs hold what stands here."""
+    def set_published(self, job: int, published: bool = True) -> None:
+        """Note whether the outputs hold what stands here."""
         with self._transaction():
-            self._database.execute("UPDATE jobs SET published = 1 WHERE id = ?", (job,))
+            self._database.execute("UPDATE jobs SET published = ? WHERE id = ?", (int(published), job))
 
     def intend(self, job: int, changes: Iterable[Change]) -> None:
         """Keep what stands at the targets before it is touched; of a target that was touched before, the first text."""
         with self._transaction():
             self._database.executemany(
                 "INSERT INTO changes (job, target, before, after) VALUES (?, ?, ?, ?) "
-                "ON CONFLICT DO UPDATE SET after = excluded.after, done = 0",
+                "ON CONFLICT DO UPDATE SET after = excluded.after",
                 ((job, change.target, change.before, change.after) for change in changes),
-            )
-
-    def confirm(self, job: int, targets: Iterable[bytes]) -> None:
-        """Note that these targets hold what was intended."""
-        with self._transaction():
-            self._database.executemany(
-                "UPDATE changes SET done = 1 WHERE job = ? AND target = ?", ((job, target) for target in targets)
             )
 
     def forget(self, job: int, targets: Iterable[bytes]) -> None:
@@ -369,9 +405,9 @@ class Ledger:
         """Every text that the job wrote or is about to write, in the order of the targets."""
         with self._refusals():
             rows = self._database.execute(
-                "SELECT target, before, after, done FROM changes WHERE job = ? ORDER BY target", (job,)
+                "SELECT target, before, after FROM changes WHERE job = ? ORDER BY target", (job,)
             ).fetchall()
-        return [Change(target=row[0], before=row[1], after=row[2], done=bool(row[3])) for row in rows]
+        return [Change(target=row[0], before=row[1], after=row[2]) for row in rows]
 
     # --- the file
 

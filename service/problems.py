@@ -22,6 +22,7 @@ from captioner.errors import (
     ImageTooLarge,
     LedgerError,
     OutputError,
+    SourceError,
     UnreadableImage,
     UnsupportedFormat,
 )
@@ -38,6 +39,7 @@ STATUS: dict[type[CaptionerError], int] = {
     DatasetError: 500,
     LedgerError: 500,
     OutputError: 500,
+    SourceError: 500,
     ConfigurationError: 500,
 }
 

@@ -157,6 +157,17 @@ def test_failures_are_rows_and_are_tried_again_by_the_next_run(ledger: Ledger) -
     assert finish(ledger, job) == 3
 
 
+def test_skipped_pictures_have_no_row_and_are_looked_at_again(ledger: Ledger) -> None:
+    job = begin(ledger, entries(3))
+    batch = lease(ledger, job)
+    assert batch is not None
+    ledger.record(job, batch, [Done(entry=p.entry, digest=None, row=None, error=None) for p in batch.pending])
+    assert list(ledger.rows(job)) == []
+    assert (ledger.counts(job).skipped, ledger.counts(job).total) == (3, 3)
+    ledger.plan(job, entries(3))
+    assert ledger.counts(job).pending == 3
+
+
 def test_a_picture_that_changed_is_captioned_anew_and_the_others_are_not(ledger: Ledger) -> None:
     job = begin(ledger, entries(6))
     finish(ledger, job)
@@ -198,15 +209,36 @@ def test_outputs_are_to_be_made_again_when_something_changed(ledger: Ledger) -> 
 def test_the_first_text_of_a_target_is_the_one_to_go_back_to(ledger: Ledger) -> None:
     job = begin(ledger, entries(1))
     ledger.intend(job, [Change(target=b"b", before=None, after=b"1"), Change(target=b"a", before=b"0", after=b"1")])
-    ledger.confirm(job, [b"a"])
-    assert [(c.target, c.before, c.after, c.done) for c in ledger.changes(job)] == [
-        (b"a", b"0", b"1", True),
-        (b"b", None, b"1", False),
-    ]
     ledger.intend(job, [Change(target=b"a", before=b"1", after=b"2")])
-    assert ledger.changes(job)[0] == Change(target=b"a", before=b"0", after=b"2")
+    assert ledger.changes(job) == [
+        Change(target=b"a", before=b"0", after=b"2"),
+        Change(target=b"b", before=None, after=b"1"),
+    ]
     ledger.forget(job, [b"a"])
     assert [change.target for change in ledger.changes(job)] == [b"b"]
+
+
+def test_a_picture_that_the_job_itself_changed_stays_done(ledger: Ledger) -> None:
+    job = begin(ledger, entries(3))
+    finish(ledger, job)
+    ledger.refresh(job, b"00001.jpg", size=99, mtime_ns=7)
+    items = entries(3)
+    items[1] = entry("00001.jpg", 99, 7)
+    assert list(ledger.entries(job)) == items
+    ledger.plan(job, items)
+    assert ledger.counts(job).done == 3
+    assert ledger.counts(begin(ledger, items, key="another")).done == 3
+
+
+def test_shards_share_the_batches_out(ledger: Ledger) -> None:
+    job = begin(ledger, entries(20))
+    numbers: list[list[int]] = []
+    for shard in ((0, 3), (1, 3), (2, 3)):
+        numbers.append([])
+        while (batch := ledger.lease(job, batch_size=4, seconds=HOUR, shard=shard)) is not None:
+            numbers[-1].append(batch.number)
+            caption(ledger, job, batch)
+    assert numbers == [[0, 3], [1, 4], [2]]
 
 
 def test_names_that_are_no_text_survive(ledger: Ledger) -> None:

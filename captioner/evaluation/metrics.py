@@ -8,23 +8,30 @@ A mistake in the shape of the data is a :class:`~captioner.errors.DatasetError`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from captioner.errors import DatasetError
+from captioner.evaluation.ngrams import (
+    MAX_ORDER,
+    CountedReferences,
+    Counts,
+    Floats,
+    Integers,
+    Tokens,
+    Words,
+    add_up,
+    check_references,
+    count,
+    ranges,
+)
 
-Words = Sequence[str]
-Ngram = tuple[str, ...]
-Integers = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Number = TypeVar("Number", np.int64, np.float64)
+# Changed with every change that can change a number, of a metric or of the tokeniser.
+VERSION = "1"
 
-MAX_ORDER = 4  # n-grams of one to four words, in BLEU and in CIDEr
 CIDER_SIGMA = 6.0  # the width of CIDEr-D's length penalty, in words
 ROUGE_BETA = 1.2  # how much ROUGE-L prefers recall to precision
+BLEU_STATISTICS = 2 * MAX_ORDER + 2  # how many numbers of an image BLEU adds up
 
 
 def bleu(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) -> tuple[float, float, float, float]:
@@ -36,34 +43,39 @@ def bleu(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) -> 
     only keep it from dividing by zero.
     """
     _check(hypotheses, references)
-    numbers: dict[Ngram, int] = {}
-    guessed = _split(hypotheses)
-    found = _count(guessed, {}, numbers)
-    lengths = _lengths(guessed)
-    sentences, owners = _flatten(references)
-    allowed = _count(sentences, {}, numbers)
-    # How often the reference that has it most has each n-gram: sorted by image, n-gram and count, the last.
-    keys = owners[allowed.rows] * len(numbers) + allowed.ids
-    order = np.lexsort((allowed.counts, keys))
-    keys, most = keys[order], allowed.counts[order]
-    last = np.append(keys[1:] != keys[:-1], True) if len(keys) else np.zeros(0, dtype=bool)
-    limits = _look_up(found.rows * len(numbers) + found.ids, keys[last], most[last])
-    correct = _sum(found.orders, np.minimum(found.counts, limits), MAX_ORDER)
-
-    small, tiny = 1e-9, 1e-15
-    hypothesis_length = int(lengths.sum())
-    gaps = np.abs(_lengths(sentences) - lengths[owners])
-    by_gap = np.lexsort((_lengths(sentences), gaps, owners))  # by image, then gap, then length: the first is closest
-    closest = by_gap[np.searchsorted(owners, np.arange(len(references)))]
-    reference_length = int(_lengths(sentences)[closest].sum())
-    guesses = np.array([np.maximum(lengths - n, 0).sum() for n in range(MAX_ORDER)])
-    precisions = (correct + tiny) / (guesses + small)
-    values = np.cumprod(precisions) ** (1.0 / np.arange(1, MAX_ORDER + 1))
-    ratio = (hypothesis_length + tiny) / (reference_length + small)
-    if ratio < 1:
-        values = values * np.exp(1 - 1 / ratio)
-    one, two, three, four = (100.0 * values).tolist()
+    one, two, three, four = bleu_of(bleu_statistics(hypotheses, CountedReferences(references)).sum(axis=0)).tolist()
     return one, two, three, four
+
+
+def bleu_statistics(hypotheses: Sequence[Words], references: CountedReferences) -> Floats:
+    """What BLEU adds up over the images, (N, BLEU_STATISTICS), for N hypotheses and the references of N images.
+
+    Whole numbers: clipped matches of each order, n-grams of each order, words, and words of the closest reference.
+    """
+    _check_number(hypotheses, len(references))
+    counts = count(hypotheses, references.index)
+    runs, found = references.find(counts.rows, counts.numbers)
+    matches = np.minimum(counts.counts[found], references.most[runs[found]])
+    cells = counts.rows[found] * MAX_ORDER + counts.orders[found]
+    correct = add_up(cells, matches, len(hypotheses) * MAX_ORDER).reshape(-1, MAX_ORDER)
+
+    guesses = np.maximum(counts.lengths[:, None] - np.arange(MAX_ORDER), 0)  # (N, MAX_ORDER)
+    image = np.repeat(np.arange(len(references)), references.sizes)  # (S,)
+    gaps = np.abs(references.lengths - counts.lengths[image])
+    # Sorted by image, then gap, then length: the first of each image is the closest, the shorter of two.
+    closest = np.lexsort((references.lengths, gaps, image))[references.first]
+    return np.column_stack([correct, guesses, counts.lengths, references.lengths[closest]])
+
+
+def bleu_of(statistics: Floats) -> Floats:
+    """BLEU-1 to BLEU-4 (..., MAX_ORDER), 0 to 100, of sums over images (..., BLEU_STATISTICS)."""
+    small, tiny = 1e-9, 1e-15
+    correct, guesses = statistics[..., :MAX_ORDER], statistics[..., MAX_ORDER : 2 * MAX_ORDER]
+    precisions = (correct + tiny) / (guesses + small)
+    values = np.cumprod(precisions, axis=-1) ** (1.0 / np.arange(1, MAX_ORDER + 1))
+    ratio = (statistics[..., -2] + tiny) / (statistics[..., -1] + small)
+    brevity = np.exp(1 - 1 / np.minimum(ratio, 1))
+    return np.asarray(100.0 * values * brevity[..., None])
 
 
 def rouge_l(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) -> Floats:
@@ -110,27 +122,26 @@ def longest_common_subsequence(one: Words, other: Words) -> int:
 class DocumentFrequency:
     """In the references of how many images each n-gram occurs: prepared once, shared by many :class:`CiderD`."""
 
-    def __init__(self, references: Sequence[Sequence[Words]]) -> None:
+    def __init__(self, references: Sequence[Sequence[Tokens]] | CountedReferences) -> None:
         """Count over ``references``: for each image, its references."""
-        _check_references(references)
+        if not isinstance(references, CountedReferences):
+            references = CountedReferences(references)
         self.num_images = len(references)
-        self.ids: dict[Ngram, int] = {}
-        sentences, owners = _flatten(references)
-        counts = _count(sentences, {}, self.ids)
-        stride = max(len(self.ids), 1)
-        once = np.unique(owners[counts.rows] * stride + counts.ids)  # an n-gram counts once for an image
-        frequencies = np.bincount(once % stride, minlength=stride)
+        self.index = references.index
+        runs = references.run_keys % max(len(self.index), 1)  # an n-gram has one run for each image that has it
+        frequencies = np.bincount(runs, minlength=len(self.index))
         self._most = float(np.log(self.num_images))
         self._weights = self._most - np.log(np.maximum(frequencies, 1))
 
-    def weights(self, ids: Integers) -> Floats:
-        """The inverse document frequencies (E,) of n-grams by their ``ids`` (E,).
+    def weights(self, numbers: Integers) -> Floats:
+        """The inverse document frequencies (E,) of n-grams by their ``numbers`` (E,).
 
-        Ids from ``len(self.ids)`` on are n-grams that no image has: they weigh as much as those that one image has.
+        Numbers that ``self.index`` has not given are n-grams that no image has: they weigh as much as those that one
+        image has.
         """
-        weights = np.full(len(ids), self._most)
-        known = ids < len(self.ids)
-        weights[known] = self._weights[ids[known]]
+        weights = np.full(len(numbers), self._most)
+        known = numbers < len(self._weights)
+        weights[known] = self._weights[numbers[known]]
         return weights
 
 
@@ -139,166 +150,80 @@ class CiderD:
 
     Scoring changes nothing, so threads may share one. Training rewards keep one for the whole training set and give
     ``score`` the ``images`` of each batch, or build one for a batch from a ``document_frequency`` that they keep.
+    Words may be strings, or ids of a vocabulary; hypotheses, references and document frequency must be of one kind.
     Source: Vedantam et al. 2015, https://arxiv.org/abs/1411.5726 (CIDEr-D: clipped, sigma 6, times 10), as in
     coco-caption, which calls it CIDEr. Its weights depend on the references: scores on two data sets do not compare.
     """
 
     def __init__(
-        self, references: Sequence[Sequence[Words]], document_frequency: DocumentFrequency | None = None
+        self, references: Sequence[Sequence[Tokens]], document_frequency: DocumentFrequency | None = None
     ) -> None:
         """``references``: for each image, its references; their own document frequencies unless others are given."""
-        _check_references(references)
-        self.document_frequency = document_frequency or DocumentFrequency(references)
-        self._further: dict[Ngram, int] = {}  # n-grams of the references that the document frequencies do not know
-        sentences, _ = _flatten(references)
-        self._references = self._vectors(sentences, self._further)
-        self._sizes = np.array([len(group) for group in references], dtype=np.int64)
-        self._first = np.cumsum(self._sizes) - self._sizes  # the row of each image's first reference
-        # One place more than there are known n-grams, for all those that no reference has.
-        self._stride = len(self.document_frequency.ids) + len(self._further) + 1
-        self._keys = self._references.rows * self._stride + self._references.ids
+        self.references = CountedReferences(references, document_frequency.index if document_frequency else None)
+        self.document_frequency = document_frequency or DocumentFrequency(self.references)
+        entries = self.references
+        self._weights = entries.counts * self.document_frequency.weights(entries.numbers)
+        orders = entries.index.orders[entries.numbers]
+        self._norms = _norms(entries.rows, orders, self._weights, len(entries.lengths))
 
-    def score(self, hypotheses: Sequence[Words], images: Sequence[int] | None = None) -> Floats:
+    def score(self, hypotheses: Sequence[Tokens], images: Sequence[int] | None = None) -> Floats:
         """CIDEr-D times 100 of each hypothesis, (N,), 0 to 1000; the corpus's score is the mean.
 
         ``images`` (N,) says by which image's references each is scored; without it there is one for each image.
         """
-        if images is None:
-            images = range(len(self._sizes))
-        if len(hypotheses) != len(images):
-            raise DatasetError(f"There are {len(hypotheses)} hypotheses for {len(images)} images: give one for each.")
-        chosen = np.array(images, dtype=np.int64)
-        if len(chosen) and not (chosen.min() >= 0 and chosen.max() < len(self._sizes)):
-            raise DatasetError(f"The references are of {len(self._sizes)} images: number them from 0.")
-        ours, theirs = self._vectors(_split(hypotheses), dict(self._further)), self._references
+        theirs = self.references
+        chosen = np.array(range(len(theirs)) if images is None else images, dtype=np.int64)
+        _check_number(hypotheses, len(chosen))
+        if len(chosen) and not (chosen.min() >= 0 and chosen.max() < len(theirs)):
+            raise DatasetError(f"The references are of {len(theirs)} images: number them from 0.")
+        ours = count(hypotheses, theirs.index)
+        weights = ours.counts * self.document_frequency.weights(ours.numbers)
 
         # Each hypothesis meets each reference of its image: M meetings.
-        sizes = self._sizes[chosen]
+        sizes = theirs.sizes[chosen]
+        first = np.cumsum(sizes) - sizes  # (N,) the first meeting of each hypothesis
         hypothesis = np.repeat(np.arange(len(hypotheses)), sizes)  # (M,)
-        reference = np.repeat(self._first[chosen], sizes) + _ranges(sizes)  # (M,)
-        meeting = np.cumsum(sizes) - sizes  # (N,) the first meeting of each hypothesis
+        reference = np.repeat(theirs.first[chosen], sizes) + ranges(sizes)  # (M,)
 
-        # Each n-gram of each hypothesis is looked up in each of those references: Q questions.
-        repeats = sizes[ours.rows]
-        entry = np.repeat(np.arange(len(ours.rows)), repeats)  # (Q,)
-        asked = meeting[ours.rows[entry]] + _ranges(repeats)  # (Q,) the meeting of each question
-        ids = np.minimum(ours.ids[entry], self._stride - 1)
-        weights = _look_up(reference[asked] * self._stride + ids, self._keys, theirs.weights)
-        products = np.minimum(ours.weights[entry], weights) * weights
-        cells = asked * MAX_ORDER + ours.orders[entry]
-        sums = _sum(cells, products, len(hypothesis) * MAX_ORDER).reshape(-1, MAX_ORDER)
-
-        norms = ours.norms[hypothesis] * theirs.norms[reference]  # (M, MAX_ORDER)
-        cosines = np.divide(sums, norms, out=np.zeros_like(sums), where=norms > 0)
-        gaps = (ours.lengths[hypothesis] - theirs.lengths[reference]).astype(np.float64)
+        sums = self._products(ours, weights, chosen, first, len(hypothesis))
+        norms = _norms(ours.rows, ours.orders, weights, len(hypotheses))[hypothesis] * self._norms[reference]
+        cosines = np.divide(sums, norms, out=np.zeros_like(sums), where=norms > 0)  # (M, MAX_ORDER)
+        gaps = (_pairs(ours.lengths)[hypothesis] - _pairs(theirs.lengths)[reference]).astype(np.float64)
         similarities = cosines.mean(axis=1) * np.exp(-(gaps**2) / (2 * CIDER_SIGMA**2))
-        return 1000.0 * _sum(hypothesis, similarities, len(hypotheses)) / sizes
+        return 1000.0 * add_up(hypothesis, similarities, len(hypotheses)) / sizes
 
-    def _vectors(self, sentences: Sequence[Ngram], further: dict[Ngram, int]) -> _Vectors:
-        counts = _count(sentences, self.document_frequency.ids, further)
-        weights = counts.counts * self.document_frequency.weights(counts.ids)
-        cells = counts.rows * MAX_ORDER + counts.orders
-        norms = np.sqrt(_sum(cells, weights**2, len(sentences) * MAX_ORDER))
-        # coco-caption's length is the number of word pairs: an empty sentence is as long as a single word.
-        lengths = np.maximum(_lengths(sentences) - 1, 0)
-        return _Vectors(
-            rows=counts.rows,
-            ids=counts.ids,
-            orders=counts.orders,
-            weights=weights,
-            norms=norms.reshape(-1, MAX_ORDER),
-            lengths=lengths,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Vectors:
-    """tf-idf vectors of S sentences with E entries, sorted by row, then by n-gram."""
-
-    rows: Integers  # (E,) which sentence
-    ids: Integers  # (E,) which n-gram
-    orders: Integers  # (E,) 0 for single words, to 3
-    weights: Floats  # (E,)
-    norms: Floats  # (S, MAX_ORDER)
-    lengths: Integers  # (S,)
+    def _products(self, ours: Counts, weights: Floats, chosen: Integers, first: Integers, num_meetings: int) -> Floats:
+        """The clipped inner products (M, MAX_ORDER) of each hypothesis with each reference that it meets."""
+        theirs = self.references
+        runs, found = theirs.find(chosen[ours.rows], ours.numbers)
+        runs = runs[found]
+        repeats = theirs.run_sizes[runs]
+        # Each n-gram of a hypothesis that a reference has too: P pairs of entries.
+        our_entry = np.repeat(np.flatnonzero(found), repeats)  # (P,)
+        their_entry = np.repeat(theirs.run_starts[runs], repeats) + ranges(repeats)  # (P,)
+        products = np.minimum(weights[our_entry], self._weights[their_entry]) * self._weights[their_entry]
+        row = ours.rows[our_entry]
+        meeting = first[row] + theirs.rows[their_entry] - theirs.first[chosen[row]]
+        cells = meeting * MAX_ORDER + ours.orders[our_entry]
+        return add_up(cells, products, num_meetings * MAX_ORDER).reshape(-1, MAX_ORDER)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Counts:
-    """How often each of S sentences has each n-gram: E entries, sorted by row, then by n-gram."""
-
-    rows: Integers  # (E,) which sentence
-    ids: Integers  # (E,) which n-gram
-    orders: Integers  # (E,) 0 for single words, to 3
-    counts: Integers  # (E,) at least 1
+def _norms(rows: Integers, orders: Integers, weights: Floats, num_rows: int) -> Floats:
+    """The length (num_rows, MAX_ORDER) of each sentence's tf-idf vectors."""
+    squares = add_up(rows * MAX_ORDER + orders, weights**2, num_rows * MAX_ORDER)
+    return np.sqrt(squares).reshape(-1, MAX_ORDER)
 
 
-def _count(sentences: Sequence[Ngram], known: dict[Ngram, int], further: dict[Ngram, int]) -> _Counts:
-    """Count n-grams; those that ``known`` (never changed) lacks are numbered after it, in ``further`` (which grows)."""
-    rows: list[int] = []
-    ids: list[int] = []
-    orders: list[int] = []
-    offset = len(known)
-    for row, words in enumerate(sentences):
-        for order in range(min(MAX_ORDER, len(words))):
-            ngrams = [words[start : start + order + 1] for start in range(len(words) - order)]
-            for ngram in ngrams:
-                number = known.get(ngram)
-                ids.append(further.setdefault(ngram, offset + len(further)) if number is None else number)
-            rows.extend([row] * len(ngrams))
-            orders.extend([order] * len(ngrams))
-    stride = max(offset + len(further), 1)
-    keys = np.array(rows, dtype=np.int64) * stride + np.array(ids, dtype=np.int64)
-    keys, where, counts = np.unique(keys, return_index=True, return_counts=True)
-    return _Counts(
-        rows=keys // stride, ids=keys % stride, orders=np.array(orders, dtype=np.int64)[where], counts=counts
-    )
-
-
-def _look_up(wanted: Integers, keys: Integers, values: npt.NDArray[Number]) -> npt.NDArray[Number]:
-    """``values`` of the ``wanted`` keys; 0 where ``keys``, which are sorted, lack it."""
-    if not len(keys):
-        return np.zeros(len(wanted), dtype=values.dtype)
-    places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return np.where(keys[places] == wanted, values[places], values.dtype.type(0))
-
-
-def _sum(cells: Integers, values: npt.NDArray[Number], num_cells: int) -> Floats:
-    """The sum of the values in each cell; numpy returns integers where there are none at all."""
-    return np.bincount(cells, values, num_cells).astype(np.float64)
-
-
-def _ranges(sizes: Integers) -> Integers:
-    """0 to size - 1 for each of the sizes, one after the other."""
-    return np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-
-
-def _lengths(sentences: Sequence[Ngram]) -> Integers:
-    return np.array([len(words) for words in sentences], dtype=np.int64)
-
-
-def _split(sentences: Sequence[Words]) -> list[Ngram]:
-    """Words split at all white space, as BLEU and CIDEr do: a few of ptb's tokens hold a no-break space."""
-    return [tuple(" ".join(words).split()) for words in sentences]
-
-
-def _flatten(references: Sequence[Sequence[Words]]) -> tuple[list[Ngram], Integers]:
-    """All references, split, one after the other, and the image of each."""
-    owners = np.repeat(np.arange(len(references)), [len(group) for group in references])
-    return _split([reference for group in references for reference in group]), owners
+def _pairs(lengths: Integers) -> Integers:
+    """coco-caption's length is the number of word pairs: an empty sentence is as long as a single word."""
+    return np.maximum(lengths - 1, 0)
 
 
 def _check(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) -> None:
-    if len(hypotheses) != len(references):
-        raise DatasetError(
-            f"There are {len(hypotheses)} hypotheses but references for {len(references)} images: give one for each."
-        )
-    _check_references(references)
+    check_references(references)
+    _check_number(hypotheses, len(references))
 
 
-def _check_references(references: Sequence[Sequence[Words]]) -> None:
-    if not references:
-        raise DatasetError("There is nothing to score: give the references of at least one image.")
-    for image, group in enumerate(references):
-        if not group:
-            raise DatasetError(f"Image {image} (counted from 0) has no reference: give at least one for each image.")
+def _check_number(hypotheses: Sequence[Tokens], num_images: int) -> None:
+    if len(hypotheses) != num_images:
+        raise DatasetError(f"There are {len(hypotheses)} hypotheses for {num_images} images: give one for each.")

@@ -15,11 +15,13 @@ from captioner.errors import DatasetError
 from captioner.evaluation.metrics import (
     CiderD,
     DocumentFrequency,
-    Words,
     bleu,
+    bleu_of,
+    bleu_statistics,
     longest_common_subsequence,
     rouge_l,
 )
+from captioner.evaluation.ngrams import CountedReferences, Words
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "metrics.json").read_text(encoding="utf-8"))
 POINTS = 0.01  # how far from the official values we may be, on the scale of 0 to 100
@@ -107,6 +109,15 @@ def test_bleu_takes_the_closest_reference_length_and_the_shorter_of_two() -> Non
     assert bleu([["a", "b"]], [one])[0] == pytest.approx(100.0 * np.exp(-0.5), abs=1e-4)
 
 
+def test_bleu_of_some_images_is_that_of_their_sums(golden: Corpus) -> None:
+    hypotheses, references = golden
+    statistics = bleu_statistics(hypotheses, CountedReferences(references))
+    draws = [[0, 0, 4, 7], list(range(40)), [3]]  # the fourth hypothesis is empty
+    values = bleu_of(np.stack([statistics[draw].sum(axis=0) for draw in draws]))
+    for draw, value in zip(draws, values, strict=True):
+        assert value == pytest.approx(bleu([hypotheses[i] for i in draw], [references[i] for i in draw]))
+
+
 def test_longest_common_subsequence_by_hand() -> None:
     assert longest_common_subsequence(list("abcd"), list("xbyd")) == 2
     assert longest_common_subsequence(list("abcbdab"), list("bdcaba")) == 4
@@ -121,6 +132,20 @@ def test_cider_d_of_chosen_images_equals_that_of_all(golden: Corpus) -> None:
     chosen = [7, 0, 7, 31]
     assert cider.score([hypotheses[i] for i in chosen], chosen) == pytest.approx(scores[chosen])
     assert cider.score([], []).shape == (0,)
+
+
+def test_cider_d_of_ids_equals_that_of_words(golden: Corpus) -> None:
+    hypotheses, references = golden
+    every = {word for group in [hypotheses, *references] for sentence in group for word in sentence}
+    number = {word: i for i, word in enumerate(sorted(every))}
+    # A token with a space in it is split in two, which an id is not.
+    hypotheses = [["square" if "\u00a0" in word else word for word in sentence] for sentence in hypotheses]
+    references = [
+        [["square" if "\u00a0" in word else word for word in sentence] for sentence in group] for group in references
+    ]
+    ids = [[[number[word] for word in sentence] for sentence in group] for group in references]
+    scores = CiderD(ids, DocumentFrequency(ids)).score([[number[word] for word in sentence] for sentence in hypotheses])
+    assert scores == pytest.approx(CiderD(references).score(hypotheses))
 
 
 def test_cider_d_with_given_document_frequency_equals_that_of_all(golden: Corpus) -> None:
@@ -152,7 +177,7 @@ REFERENCES = [[["a", "square"]], [["a", "circle"]]]
 
 @pytest.mark.parametrize("metric", [bleu, rouge_l])
 def test_one_hypothesis_for_each_image(metric: Any) -> None:
-    with pytest.raises(DatasetError, match="There are 1 hypotheses but references for 2 images: give one for each"):
+    with pytest.raises(DatasetError, match="There are 1 hypotheses for 2 images: give one for each"):
         metric([["a"]], REFERENCES)
     with pytest.raises(DatasetError, match=r"Image 1 \(counted from 0\) has no reference"):
         metric([["a"], ["b"]], [[["a"]], []])
