@@ -28,7 +28,8 @@ def main() -> None:
     parser.add_argument("--scores", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=default_bundle())
     arguments = parser.parse_args()
-    scores = json.loads(arguments.scores.read_text(encoding="utf-8"))
+    measured = json.loads(arguments.scores.read_text(encoding="utf-8"))
+    scores = {name: measured[name] for name in ("scores", "intervals", "signature")}
     # what the scores were measured with is what the model does by default
     names = [field.name for field in dataclasses.fields(DecodingOptions)]
     decoding = DecodingOptions.from_dict({name: scores["signature"][name] for name in names})
