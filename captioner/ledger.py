@@ -386,11 +386,15 @@ class Ledger:
             self._database.execute("UPDATE jobs SET published = ? WHERE id = ?", (int(published), job))
 
     def intend(self, job: int, changes: Iterable[Change]) -> None:
-        """Keep what stands at the targets before it is touched; of a target that was touched before, the first text."""
+        """Keep what stands at the targets before it is touched.
+
+        Of a target that the job has written before, and nobody else since, the text before the first time.
+        """
         with self._transaction():
             self._database.executemany(
                 "INSERT INTO changes (job, target, before, after) VALUES (?, ?, ?, ?) "
-                "ON CONFLICT DO UPDATE SET after = excluded.after",
+                "ON CONFLICT DO UPDATE SET after = excluded.after, "
+                "before = CASE WHEN excluded.before IS changes.after THEN changes.before ELSE excluded.before END",
                 ((job, change.target, change.before, change.after) for change in changes),
             )
 

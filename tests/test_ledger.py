@@ -214,6 +214,8 @@ def test_the_first_text_of_a_target_is_the_one_to_go_back_to(ledger: Ledger) -> 
         Change(target=b"a", before=b"0", after=b"2"),
         Change(target=b"b", before=None, after=b"1"),
     ]
+    ledger.intend(job, [Change(target=b"a", before=b"a person's", after=b"3")])
+    assert ledger.changes(job)[0] == Change(target=b"a", before=b"a person's", after=b"3")
     ledger.forget(job, [b"a"])
     assert [change.target for change in ledger.changes(job)] == [b"b"]
 

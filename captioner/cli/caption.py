@@ -1,33 +1,35 @@
-"""`captioner caption`: captions for files and folders, on the terminal or as JSON lines."""
+"""`captioner caption`: captions for files and folders, on the terminal or as a job that writes files."""
 
 from __future__ import annotations
 
-import json
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
-from captioner.captions import Caption, row
+from captioner.batch.outputs import OutputFile
+from captioner.batch.policies import Existing
+from captioner.batch.selection import PICTURE_EXTENSIONS, Selection
+from captioner.batch.sources import find_items, read_list
+from captioner.batch.style import TextStyle
+from captioner.batch.survey import Survey
+from captioner.captions import Caption
+from captioner.cli.caption_job import JobRequest, run_job
 from captioner.cli.decoding_options import chosen_options, decoding_options
+from captioner.cli.job_options import job_options
 from captioner.cli.model_options import model_options
 from captioner.cli.output import WholeFile, check_folder
+from captioner.cli.printing import printable
 from captioner.cli.progress import with_progress
-from captioner.cli.sources import PICTURE_EXTENSIONS, find_pictures
+from captioner.cli.summary import SOME_FAILED
+from captioner.errors import ConfigurationError, SourceError
 from captioner.geometry import Geometry
-
-SOME_FAILED = 3  # the exit code: done, but some pictures failed
+from captioner.images import ImageSource
 
 
 @click.command
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--output",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write a JSON row a picture to FILE, which appears when all are done, instead of lines to the terminal.",
-)
+@click.argument("paths", metavar="PATH...", nargs=-1, type=click.Path(path_type=Path))
+@job_options
 @click.option(
     "--attention",
     metavar="FILE",
@@ -41,67 +43,154 @@ def caption(
     context: click.Context,
     /,
     paths: tuple[Path, ...],
-    output: Path | None,
     attention: Path | None,
     bundle: Path | None,
     device: str,
     precision: str,
     batch_size: int,
-    **decoding: Any,  # a number or None for each field of DecodingOptions
+    **others: Any,  # the job's options, and a number or None for each field of DecodingOptions
 ) -> None:
-    """Caption pictures: files, and folders with everything below them.
+    """Caption pictures: files, archives (zip, tar), and folders with everything below them.
 
-    Folders are searched for jpg, jpeg, png, webp, gif, bmp, tif and tiff files; hidden ones are skipped. A decoding
-    option that is not given has the model bundle's value. Exit code 3: done, but some pictures failed.
+    Without --output, --sidecar or --metadata the captions are printed. Otherwise it is a job: it can be interrupted at
+    any moment and goes on when the same command is given again. Folders are searched for jpg, jpeg, png, webp, gif,
+    bmp, tif and tiff files. A decoding option that is not given has the model bundle's value. Exit code 3: done, but
+    some pictures failed.
     """
-    pictures = find_pictures(paths)
-    if not pictures:
+    if not paths and others["from_file"] is None:
+        raise click.UsageError("Name at least one file or folder, or a list with --from-file.", context)
+    try:
+        request = _request(paths, others, bundle, device, precision, batch_size)
+        if request.files or request.sidecar or request.metadata:
+            if attention is not None:
+                raise click.UsageError("--attention is for a picture whose caption is printed.", context)
+            for file in request.files:
+                check_folder(file.path)
+            code = run_job(request, lambda defaults: chosen_options(defaults, _decoding(others)))
+        else:
+            code = _print_captions(request, attention, _decoding(others))
+    except (SourceError, ConfigurationError) as error:
+        raise click.UsageError(str(error), context) from error
+    if code:
+        context.exit(code)
+
+
+def _request(
+    paths: tuple[Path, ...],
+    given: dict[str, Any],
+    bundle: Path | None,
+    device: str,
+    precision: str,
+    batch_size: int,
+) -> JobRequest:
+    """The options as one value; raises ConfigurationError or UsageError where they contradict each other."""
+    outputs, output_format = given["output"], given["output_format"]
+    if output_format is not None and len(outputs) != 1:
+        raise click.UsageError("--format is for a single --output; with several, write FORMAT:FILE.")
+    if output_format is not None:
+        files: tuple[OutputFile, ...] = (OutputFile(output_format, Path(outputs[0])),)
+    else:
+        files = tuple(map(OutputFile.parse, outputs))
+    if given["mirror"] is not None and given["sidecar"] is None:
+        raise click.UsageError("--mirror says where sidecars go: give --sidecar txt or --sidecar caption as well.")
+    if given["watch"] and not (files or given["sidecar"] or given["metadata"]):
+        raise click.UsageError("--watch needs an --output, --sidecar or --metadata.")
+    return JobRequest(
+        paths=paths,
+        list_file=given["from_file"],
+        selection=Selection(
+            include=given["include"],
+            exclude=given["exclude"],
+            hidden=given["hidden"],
+            follow_links=given["follow_links"],
+        ),
+        files=files,
+        sidecar=given["sidecar"],
+        mirror=given["mirror"],
+        metadata=given["metadata"],
+        existing=Existing(given["existing"]),
+        style=TextStyle(
+            template=given["template"],
+            prefix=given["prefix"],
+            suffix=given["suffix"],
+            alt=given["alt"],
+            max_length=given["max_characters"],
+            mark=given["mark"],
+        ),
+        min_confidence=given["min_confidence"],
+        dry_run=given["dry_run"],
+        watch=given["watch"],
+        shard=_shard(given["shard"]),
+        ledger=given["ledger"],
+        bundle=bundle,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+    )
+
+
+def _shard(text: str | None) -> tuple[int, int]:
+    """ "2/4" is the second of four: (1, 4)."""
+    if text is None:
+        return 0, 1
+    number, slash, total = text.partition("/")
+    if not slash or not number.isdecimal() or not total.isdecimal() or not 1 <= int(number) <= int(total):
+        raise click.UsageError(f"--shard is I/N with I from 1 to N, such as 2/4, not {text}.")
+    return int(number) - 1, int(total)
+
+
+def _decoding(given: dict[str, Any]) -> dict[str, Any]:
+    import dataclasses
+
+    from captioner.decoding.options import DecodingOptions
+
+    return {field.name: given[field.name] for field in dataclasses.fields(DecodingOptions)}
+
+
+def _print_captions(request: JobRequest, attention: Path | None, decoding: dict[str, Any]) -> int:
+    """Caption and print; nothing is recorded. Returns the exit code."""
+    survey = Survey()
+    listed = [] if request.list_file is None else read_list(request.list_file)
+    items = list(find_items(request.paths, request.selection, survey, listed=listed))
+    if not items:
         raise click.ClickException(
-            f"No pictures found in {', '.join(printable(path) for path in paths)}: captioner looks for files named "
-            f"{', '.join(sorted(PICTURE_EXTENSIONS))}; name a file itself to have it read whatever it is called."
+            f"No pictures found in {', '.join(printable(path) for path in request.paths)}: captioner looks for files "
+            f"named {', '.join(sorted(PICTURE_EXTENSIONS))}; name a file itself to have it read whatever it is called."
         )
-    _check_files(output, attention, len(pictures))
-
-    failures: list[tuple[Path, str]] = []
-    with _whole(output) as rows, _whole(attention) as drawing:
-        from captioner.prediction import Captioner
-
-        with Captioner.from_bundle(bundle, device=device, precision=precision) as captioner:
-            options = chosen_options(captioner.options, decoding)
-            outcomes = captioner.stream(pictures, options, batch_size=batch_size)
-            shown = with_progress(outcomes, total=len(pictures), lines_follow=rows is None)
-            for picture, outcome in zip(pictures, shown, strict=True):
-                if outcome.error is not None:
-                    failures.append((picture, str(outcome.error)))
-                elif outcome.caption is not None and drawing is not None:
-                    drawing.write_bytes(_draw(picture, outcome.caption, captioner.geometry))
-                if rows is not None:
-                    content = row(outcome, image=str(picture), model=captioner.model)
-                    rows.write(json.dumps(content, ensure_ascii=False) + "\n")
-                elif outcome.caption is not None:
-                    _tell_captions(picture, outcome.caption)
-        _tell_failures(failures, len(pictures))
-        if len(failures) == len(pictures):
-            raise click.ClickException("No picture could be captioned.")
-    _tell_files(output, attention, len(pictures) - len(failures))
-    if failures:
-        context.exit(SOME_FAILED)
-
-
-def _check_files(output: Path | None, attention: Path | None, count: int) -> None:
-    """Refuse files that cannot be written for so many pictures, before any work is done."""
-    if attention is not None and count != 1:
-        context = click.get_current_context(silent=True)
-        raise click.UsageError(f"--attention draws one picture, not {count}: name a single file.", context)
-    check_folder(output)
+    if attention is not None and len(items) != 1:
+        raise click.UsageError(f"--attention draws one picture, not {len(items)}: name a single file.")
     check_folder(attention)
+    if request.dry_run:
+        click.echo(f"{len(items)} pictures would be captioned.")
+        return 0
+
+    from captioner.prediction import Captioner
+
+    failures: list[tuple[str, str]] = []
+    with Captioner.from_bundle(request.bundle, device=request.device, precision=request.precision) as captioner:
+        options = chosen_options(captioner.options, decoding)
+        outcomes = captioner.stream((item.load() for item in items), options, batch_size=request.batch_size)
+        shown = with_progress(outcomes, total=len(items), lines_follow=True)
+        for item, outcome in zip(items, shown, strict=True):
+            if outcome.caption is None:
+                failures.append((item.source, str(outcome.error)))
+                continue
+            if attention is not None:
+                with WholeFile(attention) as drawing:
+                    drawing.write_bytes(_draw(outcome.source, outcome.caption, captioner.geometry))
+                click.echo(f"Where the model looked is drawn in {attention}.", err=True)
+            _tell_captions(item.source, outcome.caption)
+    failures += [(failure.source, failure.reason) for failure in survey.failures]
+    if failures:
+        click.echo(f"{len(failures)} of {len(items)} pictures could not be captioned:", err=True)
+    for source, reason in failures:
+        click.echo(f"  {printable(source)}: {reason}", err=True)
+    if len(failures) >= len(items):
+        raise click.ClickException("No picture could be captioned.")
+    return SOME_FAILED if failures else 0
 
 
-def _whole(file: Path | None) -> AbstractContextManager[WholeFile | None]:
-    return nullcontext() if file is None else WholeFile(file)
-
-
-def _draw(picture: Path, caption: Caption, geometry: Geometry) -> bytes:
+def _draw(picture: ImageSource, caption: Caption, geometry: Geometry) -> bytes:
     """One PNG of where a model with this geometry looked; the picture is read once more, now for showing."""
     from captioner.pictures.attention import DISPLAY_SIZE, draw_attention
     from captioner.reader import Reader
@@ -112,30 +201,9 @@ def _draw(picture: Path, caption: Caption, geometry: Geometry) -> bytes:
     return draw_attention(pixels, caption, geometry.seen(width, height))
 
 
-def printable(path: Path) -> str:
-    """The path as one line of text: what a terminal would obey or could not show is replaced."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(path))
-
-
-def _tell_captions(picture: Path, best: Caption) -> None:
+def _tell_captions(picture: str, best: Caption) -> None:
     """The best caption of a picture with its confidence in a line, and each of its alternatives in one below."""
     others = ((other.caption, other.confidence) for other in best.alternatives)
     for number, (text, confidence) in enumerate([(best.text, best.confidence), *others]):
         before = f"{printable(picture)}:" if number == 0 else "    or:"
         click.echo(f"{before} {text}  (confidence {confidence:.2f})")
-
-
-def _tell_files(output: Path | None, attention: Path | None, count: int) -> None:
-    """Which files there are now, on standard error."""
-    if attention is not None:
-        click.echo(f"Where the model looked is drawn in {attention}.", err=True)
-    if output is not None:
-        click.echo(f"Captions of {count} pictures are in {output}.", err=True)
-
-
-def _tell_failures(failures: list[tuple[Path, str]], total: int) -> None:
-    """Which pictures failed, each with its reason, on standard error."""
-    if failures:
-        click.echo(f"{len(failures)} of {total} pictures could not be captioned:", err=True)
-    for picture, reason in failures:
-        click.echo(f"  {printable(picture)}: {reason}", err=True)

@@ -10,11 +10,12 @@ from typing import Literal
 
 import click
 
-from captioner.cli.caption import SOME_FAILED, printable
 from captioner.cli.model_options import model_options
 from captioner.cli.output import WholeFile, check_folder, write_json
+from captioner.cli.printing import printable
 from captioner.cli.progress import with_progress
 from captioner.cli.scoring_options import official_option
+from captioner.cli.summary import SOME_FAILED
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 

@@ -82,8 +82,10 @@
     }
   });
 
-  // Browsers keep what was typed when a page is loaded again.
-  for (const caption of captions) if (caption.value !== caption.defaultValue) note(caption);
+  // Browsers put back what was typed when a page is loaded again.
+  window.addEventListener("pageshow", () => {
+    for (const caption of captions) if (caption.value !== caption.defaultValue) note(caption);
+  });
 
   window.addEventListener("beforeunload", (event) => {
     if (unsaved) event.preventDefault();

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from captioner.cli.caption import printable
 from captioner.cli.main import run
+from captioner.cli.printing import printable
+from captioner.ledger import Ledger
 
 NAMES = ["a.png", "b.jpg", "below/c.webp"]
 ROW = {"image", "caption", "score", "confidence", "alternatives", "words", "model"}
@@ -50,7 +51,11 @@ def test_rows_in_a_file(folder: Path, tiny_bundle: Path, capsys: pytest.CaptureF
     assert all(len(row["alternatives"]) == 1 for row in rows)
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == f"Captions of 3 pictures are in {output}.\n"
+    assert captured.err.splitlines() == [
+        "3 of 3 pictures are captioned.",
+        "Left out: 2 hidden, 1 other files.",  # the ledger and its journal, and the notes
+        f"Written: {output} (jsonl).",
+    ]
 
 
 def test_a_broken_picture_ends_with_3_and_is_told_with_its_reason(
@@ -64,8 +69,8 @@ def test_a_broken_picture_ends_with_3_and_is_told_with_its_reason(
     assert set(rows[0]["error"]) == {"type", "detail"}
     assert set(rows[1]) == set(rows[2]) == ROW
     message = capsys.readouterr().err
-    assert "1 of 3 pictures could not be captioned:" in message
-    assert f"  {folder / 'a.png'}: {rows[0]['error']['detail']}" in message
+    assert "2 of 3 pictures are captioned; 1 failed." in message
+    assert f"{folder / 'a.png'}: {rows[0]['error']['detail']}" in message
 
 
 def test_when_no_picture_could_be_captioned_the_old_file_stays(
@@ -129,19 +134,26 @@ def test_a_full_standard_output_is_one_line(folder: Path, tiny_bundle: Path) -> 
             assert done.stderr == "captioner: No space left on device\n"
 
 
+def recorded(ledger: Path) -> int:
+    """How many pictures the job in a ledger has captioned."""
+    if not ledger.exists():
+        return 0
+    with Ledger(ledger) as opened:
+        return opened.counts(1).done
+
+
 def test_ctrl_c_ends_with_130_and_leaves_the_old_file(folder: Path, tiny_bundle: Path) -> None:
     output = folder / "captions.jsonl"
     output.write_text("before")
-    for number in range(2000):
-        (folder / f"copy-{number:04}.png").hardlink_to(folder / "a.png")
+    for number in range(2000):  # of different contents: the same one would be captioned once
+        Image.new("RGB", (8, 8), (number % 256, number // 256, 0)).save(folder / f"{number:04}.png")
     command = [sys.executable, "-m", "captioner", "caption", str(folder), "--bundle", str(tiny_bundle)]
     command += ["--batch-size", "1", "--output", str(output)]
     # As a terminal does: every process of the job receives the signal.
     process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
     try:
-        partial = folder / f".captions.jsonl.{process.pid}.part"
         deadline = time.monotonic() + 60
-        while not (partial.exists() and partial.stat().st_size):
+        while recorded(folder / ".captioner.ledger") == 0:
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -151,9 +163,10 @@ def test_ctrl_c_ends_with_130_and_leaves_the_old_file(folder: Path, tiny_bundle:
         process.kill()
         process.wait()
     assert process.returncode == 130
-    assert message.strip() == "captioner: interrupted"
+    assert "Finishing the batches in flight" in message
+    assert "Interrupted: run the same command again to go on with the" in message
     assert output.read_text() == "before"
-    assert not partial.exists()
+    assert 0 < recorded(folder / ".captioner.ledger") < 2003
 
 
 def test_attention_is_drawn_for_one_picture(

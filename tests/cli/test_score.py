@@ -62,7 +62,7 @@ def test_one_reference_only_is_told(files: tuple[str, str], capsys: pytest.Captu
     single = {**REFERENCES, "annotations": REFERENCES["annotations"][::2]}
     Path(references).write_text(json.dumps(single))
     assert run(["score", "--references", references, "--hypotheses", results]) == 0
-    assert "Every image has one reference only" in capsys.readouterr().out
+    assert "One reference only for every image" in capsys.readouterr().out
 
 
 def test_an_empty_caption_is_scored(files: tuple[str, str]) -> None:

@@ -1,0 +1,1 @@
+"""Jobs over many pictures: what is captioned, in which order, and what is written."""
