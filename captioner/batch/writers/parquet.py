@@ -33,13 +33,32 @@ def write_parquet(rows: Rows, target: Path, style: TextStyle) -> None:
     values = (cells(row, style) for _, row in rows)
     with (
         WholeBinaryFile(target) as file,
-        arrow.PythonFile(file, mode="w") as sink,
+        arrow.PythonFile(_Sink(file), mode="w") as sink,
         parquet.ParquetWriter(sink, schema) as table,
     ):
         while group := list(islice(values, _GROUP_ROWS)):
             columns = [[_encodable(value[name]) for value in group] for name in COLUMNS]
             arrays = [arrow.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
             table.write_table(arrow.Table.from_arrays(arrays, schema=schema))
+
+
+class _Sink:
+    """What pyarrow writes to. It closes what it was given; but whether the file appears, its `with` block decides."""
+
+    closed = False
+
+    def __init__(self, file: WholeBinaryFile) -> None:
+        self._file = file
+
+    def write(self, data: bytes) -> int:
+        """Append `data`."""
+        return self._file.write(bytes(data))
+
+    def flush(self) -> None:
+        """Nothing: the file flushes when it appears."""
+
+    def close(self) -> None:
+        """Nothing, see above."""
 
 
 def require_pyarrow(module: str = "pyarrow") -> Any:
