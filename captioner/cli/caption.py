@@ -13,12 +13,13 @@ from captioner.batch.selection import PICTURE_EXTENSIONS, Selection
 from captioner.batch.sources import find_items, read_list
 from captioner.batch.style import TextStyle
 from captioner.batch.survey import Survey
+from captioner.batch.whole_file import write_whole
 from captioner.captions import Caption
 from captioner.cli.caption_job import JobRequest, run_job
 from captioner.cli.decoding_options import chosen_options, decoding_options
 from captioner.cli.job_options import job_options
 from captioner.cli.model_options import model_options
-from captioner.cli.output import WholeFile, check_folder
+from captioner.cli.output import check_folder
 from captioner.cli.printing import printable
 from captioner.cli.progress import with_progress
 from captioner.cli.summary import SOME_FAILED
@@ -176,8 +177,7 @@ def _print_captions(request: JobRequest, attention: Path | None, decoding: dict[
                 failures.append((item.source, str(outcome.error)))
                 continue
             if attention is not None:
-                with WholeFile(attention) as drawing:
-                    drawing.write_bytes(_draw(outcome.source, outcome.caption, captioner.geometry))
+                write_whole(attention, _draw(outcome.source, outcome.caption, captioner.geometry))
                 click.echo(f"Where the model looked is drawn in {attention}.", err=True)
             _tell_captions(item.source, outcome.caption)
     failures += [(failure.source, failure.reason) for failure in survey.failures]

@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 import click
 
+from captioner.batch.whole_file import WholeTextFile
 from captioner.cli.decoding_options import chosen_options, decoding_options
 from captioner.cli.model_options import model_options
-from captioner.cli.output import WholeFile, check_folder
+from captioner.cli.output import check_folder
 from captioner.cli.progress import with_progress
 from captioner.cli.scoring_options import official_option
 
@@ -63,7 +64,7 @@ def report(
 
     records = load_split(data, split)
     with (
-        WholeFile(output) as file,
+        WholeTextFile(output) as file,
         Captioner.from_bundle(bundle, device=device, precision=precision) as captioner,
     ):
         options = chosen_options(captioner.options, decoding)

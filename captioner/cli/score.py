@@ -10,8 +10,9 @@ from typing import Literal
 
 import click
 
+from captioner.batch.whole_file import WholeTextFile
 from captioner.cli.model_options import model_options
-from captioner.cli.output import WholeFile, check_folder, write_json
+from captioner.cli.output import check_folder, write_json
 from captioner.cli.printing import printable
 from captioner.cli.progress import with_progress
 from captioner.cli.scoring_options import official_option
@@ -140,7 +141,7 @@ def _suspect(
 
     found = read_captions(captions)
     with (
-        WholeFile(output) if output is not None else nullcontext() as rows,
+        WholeTextFile(output) if output is not None else nullcontext() as rows,
         Captioner.from_bundle(bundle, device=device, precision=precision) as captioner,
     ):
         pairs = ((images / name, group) for name, group in found.items())
