@@ -23,7 +23,7 @@ serve: $(VENV)/.serve-installed
 	$(BIN)/captioner serve --port $(PORT)
 
 test: $(VENV)/.dev-installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest  # the tests' networks are small: more threads only wait for each other
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev-installed
 	$(BIN)/ruff check
