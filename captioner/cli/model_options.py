@@ -11,6 +11,13 @@ import click
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
+def _usual_size(context: click.Context, parameter: click.Parameter, value: int | None) -> int:
+    """What fits the device; an option that was not given is looked at after those that were."""
+    if value is not None:
+        return value
+    return 32 if context.params.get("device", "cpu") == "cpu" else 256
+
+
 def model_options(*, precision: str) -> Callable[[Command], Command]:
     """Adds `--bundle`, `--device`, `--precision` (with this default) and `--batch-size` to a click command."""
     options = (
@@ -35,7 +42,10 @@ def model_options(*, precision: str) -> Callable[[Command], Command]:
             help="Of the encoder; auto is float16 where that is quicker and gives the same, else float32.",
         ),
         click.option(
-            "--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Pictures captioned at once."
+            "--batch-size",
+            type=click.IntRange(1),
+            callback=_usual_size,
+            help="Pictures captioned at once; 32, or 256 on a GPU (fewer when its memory runs out), if not given.",
         ),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from captioner.model.folding import fold_batch_norms
 
 # A processor's caches hold the grids of a few pictures: 32 at once take half as long again as 8 times 4.
 _CPU_CHUNK = 4
+_GPU_CHUNK = 1024  # to begin with: see in_chunks
 _FLOAT16_ERROR = 0.02  # of the norm of a grid, above which float16 is not taken unasked; of the shipped model: 0.005
 _PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 PRECISIONS = ("auto", *_PRECISIONS)
@@ -39,6 +41,7 @@ class TorchEngine:
         if precision not in PRECISIONS:
             raise ConfigurationError(f"precision '{precision}' is unknown; choose one of {', '.join(PRECISIONS)}")
         self.device = _device(device)
+        self._chunk = _CPU_CHUNK if self.device.type == "cpu" else _GPU_CHUNK
         self.decoder = copy.deepcopy(model.decoder).eval().requires_grad_(False).to(self.device)
         # the folded copy is exact up to rounding, and a third quicker
         network = fold_batch_norms(copy.deepcopy(model.encoder.network).requires_grad_(False))
@@ -66,9 +69,8 @@ class TorchEngine:
 
     def _encode(self, network: nn.Module, images: Tensor, dtype: torch.dtype) -> Tensor:
         images = images.to(self.device, dtype, memory_format=torch.channels_last)
-        size = _CPU_CHUNK if self.device.type == "cpu" else len(images)
-        grids: list[Tensor] = [network(chunk)["grid"] for chunk in torch.split(images, size)]
-        return torch.cat(grids).flatten(2).transpose(1, 2).float()  # (N, C, rows, columns), then (N, P, C)
+        grids, self._chunk = in_chunks(lambda chunk: network(chunk)["grid"], images, self._chunk)
+        return grids.flatten(2).transpose(1, 2).float()  # (N, C, rows, columns), then (N, P, C)
 
     @torch.inference_mode()
     def _float16_is_better(self) -> bool:
@@ -92,6 +94,21 @@ class TorchEngine:
             if seconds[torch.float16] > 4 * seconds[torch.float32]:
                 break  # without units for it, it is ten times slower: once has shown it
         return seconds[torch.float16] < 0.9 * seconds[torch.float32]
+
+
+def in_chunks(function: Callable[[Tensor], Tensor], inputs: Tensor, size: int) -> tuple[Tensor, int]:
+    """`function` of `inputs` (N, ...), at most `size` of them at a time, and the size that the memory was enough for.
+
+    When a GPU's memory runs out, the size is halved and all is done again, until one input alone is too much.
+    """
+    while True:
+        try:
+            return torch.cat([function(chunk) for chunk in torch.split(inputs, size)]), size
+        except torch.OutOfMemoryError:
+            if min(size, len(inputs)) == 1:
+                raise
+            size = min(size, len(inputs)) // 2
+            torch.cuda.empty_cache()
 
 
 def _device(name: str) -> torch.device:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from captioner.errors import ConfigurationError
 from captioner.model.caption_model import CaptionModel
 from captioner.model.configuration import DecoderConfiguration, EncoderConfiguration
-from captioner.model.engine import TorchEngine
+from captioner.model.engine import TorchEngine, in_chunks
 
 V = 13
 
@@ -139,6 +139,29 @@ def test_a_device_that_is_not_there(device: str) -> None:
 def test_a_precision_that_is_unknown() -> None:
     with pytest.raises(ConfigurationError, match="'float8' is unknown; choose one of auto, float32, float16, bfloat16"):
         TorchEngine(make("squeezenet1_1", "features.3"), precision="float8")
+
+
+@pytest.mark.parametrize(
+    ("number", "size", "room", "found"), [(10, 4, 4, 4), (10, 1024, 3, 2), (10, 8, 1, 1), (1, 8, 1, 8)]
+)
+def test_chunks_are_halved_until_the_memory_is_enough(number: int, size: int, room: int, found: int) -> None:
+    def double(chunk: Tensor) -> Tensor:
+        if len(chunk) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return 2 * chunk
+
+    inputs = torch.arange(float(number)).reshape(number, 1)
+    outputs, enough = in_chunks(double, inputs, size)
+    assert torch.equal(outputs, 2 * inputs)
+    assert enough == found
+
+
+def test_one_picture_that_is_too_much_is_an_error() -> None:
+    def refuse(chunk: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        in_chunks(refuse, torch.zeros(5, 1), 4)
 
 
 def test_auto_finds_a_device() -> None:
