@@ -10,6 +10,7 @@ from flask import Blueprint, Response, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from captioner.errors import CaptionerError
+from captioner.pictures.percent import percent
 from service.api import describe
 from service.captioning import Captioning, Picture
 from service.intake import OPTIONS, read_options, read_pictures
@@ -47,7 +48,7 @@ def create_blueprint(captioning: Captioning, settings: Settings) -> Blueprint:
         cards = list(zip(captioning.rows(pictures, outcomes), _shown(pictures), strict=True))
         return _render(captioning, settings, cards=cards, status=status)
 
-    page.add_app_template_filter(_percent, "percent")
+    page.add_app_template_filter(percent, "percent")
     return page
 
 
@@ -94,10 +95,3 @@ def _shown(pictures: Sequence[Picture]) -> list[str | None]:
         else:
             shown.append(None)
     return shown
-
-
-def _percent(probability: float) -> str:
-    # A probability of 0.9996 is not certain, and one of 0.0004 not impossible: never round to either end.
-    if 0 < probability < 0.01:
-        return "<1%"
-    return f"{min(99, round(100 * probability)) if probability < 1 else 100}%"

@@ -7,18 +7,14 @@ from typing import Any, Literal
 
 import click
 
-from captioner.cli.decoding_options import chosen_options, decoding_options
+from captioner.cli.decoding_options import decoding_options
 from captioner.cli.model_options import model_options
 from captioner.cli.output import check_folder, write_json
-from captioner.cli.progress import with_progress
-from captioner.cli.scoring_options import official_option
+from captioner.cli.scoring_options import official_option, split_options
 
 
 @click.command
-@click.option(
-    "--data", metavar="FOLDER", required=True, type=click.Path(path_type=Path), help="A data set in the Flickr layout."
-)
-@click.option("--split", default="dev", show_default=True, help="Which split of it: train, dev or test.")
+@split_options
 @click.option("--output", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="Write scores as JSON.")
 @click.option(
     "--captions",
@@ -56,36 +52,19 @@ def evaluate(
     for file in (output, captions):
         check_folder(file)
 
+    from captioner.cli.evaluation_run import evaluation_run
     from captioner.datasets.coco import read_results_of
-    from captioner.datasets.flickr import load_split, training_captions
-    from captioner.evaluation.captioning import caption_records, measure
-    from captioner.prediction import Captioner
+    from captioner.datasets.flickr import load_split
 
-    records = load_split(data, split)
-    others = None if compare is None else read_results_of(records, compare)
-    with Captioner.from_bundle(bundle, device=device, precision=precision) as captioner:
-        options = chosen_options(captioner.options, decoding)
-        found = caption_records(
-            captioner,
-            records,
-            options,
-            batch_size=batch_size,
-            watch=lambda outcomes: with_progress(outcomes, total=len(records)),
-        )
+    # before the work of captioning
+    others = None if compare is None else read_results_of(load_split(data, split), compare)
+    with evaluation_run(
+        data, split, bundle=bundle, device=device, precision=precision, batch_size=batch_size, decoding=decoding
+    ) as run:
         if captions is not None:  # before the scores, which may yet be interrupted
-            pairs = zip(records, found, strict=True)
+            pairs = zip(run.records, run.captions, strict=True)
             write_json(captions, [{"image_id": record.image.name, "caption": each.text} for record, each in pairs])
-        about = {"model": captioner.model, "precision": captioner.precision, **options.to_dict()}
-        scorecard, _ = measure(
-            captioner,
-            records,
-            found,
-            split=split,
-            about=about,
-            training=training_captions(data),
-            official=official,
-            others=others,
-        )
+        scorecard, _ = run.measure(official, others)
     for line in scorecard.lines():
         click.echo(line)
     if output is not None:

@@ -8,18 +8,14 @@ from typing import Any, Literal
 import click
 
 from captioner.batch.whole_file import WholeTextFile
-from captioner.cli.decoding_options import chosen_options, decoding_options
+from captioner.cli.decoding_options import decoding_options
 from captioner.cli.model_options import model_options
 from captioner.cli.output import check_folder
-from captioner.cli.progress import with_progress
-from captioner.cli.scoring_options import official_option
+from captioner.cli.scoring_options import official_option, split_options
 
 
 @click.command
-@click.option(
-    "--data", metavar="FOLDER", required=True, type=click.Path(path_type=Path), help="A data set in the Flickr layout."
-)
-@click.option("--split", default="dev", show_default=True, help="Which split of it: train, dev or test.")
+@split_options
 @click.option(
     "--output",
     metavar="FILE",
@@ -56,42 +52,25 @@ def report(
     """
     check_folder(output)
 
-    from captioner.datasets.flickr import load_split, training_captions
-    from captioner.evaluation.captioning import caption_records, measure
+    from captioner.cli.evaluation_run import evaluation_run
     from captioner.evaluation.reporting import make_report
     from captioner.pictures.report import write_report
-    from captioner.prediction import Captioner
 
-    records = load_split(data, split)
     with (
         WholeTextFile(output) as file,
-        Captioner.from_bundle(bundle, device=device, precision=precision) as captioner,
+        evaluation_run(
+            data, split, bundle=bundle, device=device, precision=precision, batch_size=batch_size, decoding=decoding
+        ) as evaluated,
     ):
-        options = chosen_options(captioner.options, decoding)
-        captions = caption_records(
-            captioner,
-            records,
-            options,
-            batch_size=batch_size,
-            watch=lambda outcomes: with_progress(outcomes, total=len(records)),
-        )
-        scorecard, scores = measure(
-            captioner,
-            records,
-            captions,
-            split=split,
-            about={"model": captioner.model, "precision": captioner.precision, **options.to_dict()},
-            training=training_captions(data),
-            official=official,
-        )
+        scorecard, scores = evaluated.measure(official)
         content = make_report(
-            f"{captioner.model} on {data.name}, {split}",
-            records,
-            captions,
+            f"{evaluated.captioner.model} on {data.name}, {split}",
+            evaluated.records,
+            evaluated.captions,
             scorecard,
             scores.by_image["CIDEr-D"],
-            geometry=captioner.geometry,
+            geometry=evaluated.captioner.geometry,
             run=run,
         )
         write_report(content, file)
-    click.echo(f"The report of {len(records)} pictures is in {output}.", err=True)
+    click.echo(f"The report of {len(evaluated.records)} pictures is in {output}.", err=True)
