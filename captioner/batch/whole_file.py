@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from captioner.errors import OutputError
 
@@ -41,8 +42,10 @@ class WholeBinaryFile:
         self._direct = path.is_relative_to("/dev") or (self._target.exists() and not self._target.is_file())
         self._partial = partial_path(self._target)
         with _refusals(path):
-            # Unbuffered where somebody may be reading along.
-            self._file = path.open("wb", buffering=0) if self._direct else os.fdopen(_claim(self._partial, path), "wb")
+            if self._direct:
+                self._file: BinaryIO = os.fdopen(_device(path), "wb", 0)  # unbuffered: somebody may be reading along
+            else:
+                self._file = os.fdopen(_claim(self._partial, path), "wb")
 
     def write(self, data: bytes) -> int:
         """Append `data`; returns its length, as a file does."""
@@ -144,6 +147,18 @@ def sync_folder(folder: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_FOLDER_SYNC:
             raise
+
+
+def _device(path: Path) -> int:
+    """A descriptor of a device or a pipe. What it leads to is never emptied: that is whoever redirected it to decide.
+
+    One that this process has open already is not opened anew, which would begin at the start of what others wrote.
+    """
+    name = str(path)
+    number = {"/dev/stdout": 1, "/dev/stderr": 2}.get(name)
+    if number is None and (match := re.fullmatch(r"/dev/fd/([0-9]+)", name)):
+        number = int(match[1])
+    return os.open(path, os.O_WRONLY) if number is None else os.dup(number)
 
 
 def _claim(partial: Path, path: Path) -> int:

@@ -53,9 +53,11 @@ def report(
     check_folder(output)
 
     from captioner.cli.evaluation_run import evaluation_run
-    from captioner.evaluation.reporting import make_report
+    from captioner.evaluation.reporting import check_run, make_report
     from captioner.pictures.report import write_report
 
+    if run is not None:
+        check_run(run)
     with (
         WholeTextFile(output) as file,
         evaluation_run(

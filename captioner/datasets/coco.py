@@ -51,20 +51,25 @@ class Pairs:
     references: tuple[tuple[str, ...], ...]
 
     def warnings(self) -> list[str]:
-        """What a reader of the scores must know of these references, a sentence each; mostly nothing."""
-        told: list[str] = []
-        total, single = len(self.references), sum(len(group) == 1 for group in self.references)
-        if single:
-            # The shipped model on Flickr8k dev, five references and then the first: BLEU-4 20.8 and 8.5, ROUGE-L 46.6
-            # and 33.6, CIDEr-D 53.0 and 57.8.
-            which = "every image" if single == total else f"{single} of {total} images"
-            told.append(
-                f"One reference only for {which}: BLEU and ROUGE-L come out far lower than with five, and CIDEr-D "
-                "differs and says little of a single image; compare only with scores on the same references."
-            )
-        if total == 1:
-            told.append("There is one image only: CIDEr-D is 0 for any caption, since it weighs words by other images.")
-        return told
+        """See `warnings_of`."""
+        return warnings_of(self.references)
+
+
+def warnings_of(references: Sequence[Sequence[str]]) -> list[str]:
+    """What a reader of scores must know of the references of N images, a sentence each; mostly nothing."""
+    told: list[str] = []
+    total, single = len(references), sum(len(group) == 1 for group in references)
+    if single:
+        # The shipped model on Flickr8k dev, five references and then the first: BLEU-4 20.8 and 8.5, ROUGE-L 46.6 and
+        # 33.6, CIDEr-D 53.0 and 57.8.
+        which = "every image" if single == total else f"{single} of {total} images"
+        told.append(
+            f"One reference only for {which}: BLEU and ROUGE-L come out far lower than with five, and CIDEr-D "
+            "differs and says little of a single image; compare only with scores on the same references."
+        )
+    if total == 1:
+        told.append("There is one image only: CIDEr-D is 0 for any caption, since it weighs words by other images.")
+    return told
 
 
 def read_references(file: Path) -> dict[str, References]:

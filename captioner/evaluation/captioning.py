@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from captioner.bundle import Bundle
 from captioner.captions import Caption, Outcome
+from captioner.datasets.coco import warnings_of
 from captioner.datasets.records import Record
 from captioner.decoding.options import DecodingOptions
 from captioner.errors import DatasetError
@@ -84,6 +85,7 @@ def measure(
         signature={**scores.signature(split), **about},
         reliability=judge(word_outcomes(captions, references), captioner.calibration),
         differences=None if others is None else compare(scores, Scores(others, references)),
+        warnings=warnings_of(references),
     )
     return scorecard, scores
 

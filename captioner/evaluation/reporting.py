@@ -110,6 +110,16 @@ def _reliability(scorecard: Scorecard) -> Reliability | None:
     )
 
 
+def check_run(run: Path) -> None:
+    """Refuse, before any work is done, a folder that is none of a training.
+
+    Raises:
+        DatasetError: it has no log.
+    """
+    if not (run / "metrics.csv").is_file():
+        raise DatasetError(f"{run} has no metrics.csv: name the folder that a training wrote")
+
+
 def _curves(run: Path) -> Iterator[CurveChart]:
     logs = [*sorted(run.glob("metrics.*.csv")), run / "metrics.csv"]
     rows: list[dict[str, str]] = []

@@ -149,3 +149,16 @@ def test_undecodable_bytes_of_a_name_become_the_escape_of_json(tmp_path: Path) -
     with WholeTextFile(tmp_path / "a") as file:
         file.write(os.fsdecode(b"\xff") + "é")
     assert (tmp_path / "a").read_text(encoding="utf-8") == "\\udcffé"
+
+
+@pytest.mark.parametrize("redirection", [">", ">>"])
+def test_what_standard_output_leads_to_is_not_emptied(redirection: str, tmp_path: Path) -> None:
+    program = (
+        "from pathlib import Path; from captioner.batch.whole_file import write_whole; "
+        "write_whole(Path('/dev/stdout'), b'after\\n')"
+    )
+    command = f'(echo between; "{sys.executable}" -c "{program}") {redirection} out'
+    (tmp_path / "out").write_text("before\n")
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path.cwd())})
+    expected = "between\nafter\n"
+    assert (tmp_path / "out").read_text() == (expected if redirection == ">" else "before\n" + expected)

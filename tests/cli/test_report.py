@@ -30,5 +30,5 @@ def test_a_run_without_a_log_leaves_no_report(
     output = tmp_path / "report.html"
     command = ["report", "--data", str(data), "--bundle", str(tiny_bundle), "--output", str(output)]
     assert run([*command, "--run", str(tmp_path)]) == 1
-    assert "metrics.csv cannot be read" in capsys.readouterr().err
+    assert "has no metrics.csv: name the folder that a training wrote" in capsys.readouterr().err
     assert not output.exists()
