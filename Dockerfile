@@ -15,7 +15,9 @@ COPY service service
 RUN pip install --no-cache-dir .
 
 FROM python:3.11-slim
-RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin captioner
+# /keys: a volume that is mounted there, for API keys, belongs to the service.
+RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin captioner \
+    && install --directory --owner 10001 --group 10001 --mode 0750 /keys
 COPY --from=build /opt/captioner /opt/captioner
 # Nothing is written outside /tmp: the root file system may be read-only.
 ENV PATH=/opt/captioner/bin:$PATH \
@@ -24,6 +26,7 @@ ENV PATH=/opt/captioner/bin:$PATH \
     HOME=/tmp
 USER 10001:10001
 WORKDIR /tmp
+# Without CAPTIONER_KEYS_FILE or CAPTIONER_NO_AUTH=1 it refuses to listen on 0.0.0.0; docs/service.md explains both.
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import time
@@ -20,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -35,7 +37,8 @@ CREATE TABLE jobs (
     key TEXT NOT NULL UNIQUE,   -- digest of the command: the same command goes on with the same job
     command TEXT NOT NULL,      -- JSON, for people
     settings TEXT NOT NULL,     -- digest of the model and the options: what captions depend on
-    published INTEGER NOT NULL DEFAULT 0  -- whether the outputs hold what stands here
+    revision INTEGER NOT NULL DEFAULT 1,  -- grows with every change of what the outputs are made of
+    published INTEGER NOT NULL DEFAULT 0  -- the revision that the outputs hold
 );
 CREATE TABLE items (
     job INTEGER NOT NULL, source BLOB NOT NULL,  -- the file system's bytes: a name need not be text
@@ -45,6 +48,7 @@ CREATE TABLE items (
     state INTEGER NOT NULL DEFAULT 0,
     error TEXT,                 -- JSON {"type", "detail"}
     attempts INTEGER NOT NULL DEFAULT 0,
+    written INTEGER NOT NULL DEFAULT 0,  -- whether its text was put where it belongs
     PRIMARY KEY (job, source)
 ) WITHOUT ROWID;
 CREATE INDEX items_in_order ON items (job, position);
@@ -65,11 +69,20 @@ CREATE TABLE results (
     PRIMARY KEY (digest, settings)
 ) WITHOUT ROWID;
 CREATE TABLE changes (          -- texts that the job wrote, with what stood there before
-    job INTEGER NOT NULL, target BLOB NOT NULL, before BLOB, after BLOB NOT NULL,
+    job INTEGER NOT NULL, target BLOB NOT NULL, source BLOB NOT NULL, before BLOB, after BLOB NOT NULL,
     PRIMARY KEY (job, target)
 ) WITHOUT ROWID;
 """
 _ITEM = "source, path, member, root, size, mtime_ns"
+_PUBLISHING = -1  # the number of the batch that is leased by who writes the outputs
+_PAGE = 1000  # items that are read at a time: an open query would keep other workers from writing
+
+
+_ROWS = (
+    f"SELECT position, {_ITEM}, items.error, results.row FROM items JOIN jobs ON jobs.id = items.job "
+    "LEFT JOIN results ON results.digest = items.digest AND results.settings = jobs.settings"
+)
+_STANDINGS = _ROWS.replace("results.row", "results.row, state, items.digest")
 
 
 class Entry(NamedTuple):
@@ -81,6 +94,24 @@ class Entry(NamedTuple):
     root: bytes
     size: int
     mtime_ns: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """Which batches of a job are a worker's: slices of `batch_size` pictures, of shard (i, n) every n-th from i on."""
+
+    batch_size: int
+    shard: tuple[int, int] = (0, 1)
+
+    @property
+    def condition(self) -> str:
+        """As SQL, for items; made of numbers only."""
+        index, number = self.shard
+        return "1" if number == 1 else f"(position / {self.batch_size:d}) % {number:d} = {index:d}"
+
+    def has(self, position: int) -> bool:
+        """Whether the picture with this number is among them."""
+        return position // self.batch_size % self.shard[1] == self.shard[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +134,8 @@ class Batch:
 class Done:
     """What became of one picture: the digest of its content if it was read, and its row or its error.
 
-    With neither it was skipped, because what it would get is there already; the next run looks at it again.
+    With neither it was skipped, because what it would get is there already; the next run looks at it again. The entry
+    has the fingerprint of what was read: the next run sees if the file has become another one since.
     """
 
     entry: Entry
@@ -112,13 +144,26 @@ class Done:
     error: Mapping[str, str] | None
 
 
+class Standing(NamedTuple):
+    """How far a picture is: its number in the job, the digest of its content if known, and its row if it has one."""
+
+    position: int
+    entry: Entry
+    digest: bytes | None
+    row: dict[str, Any] | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A text that a job writes: what stood at `target` before (None: nothing) and what it writes there."""
+    """A text that a job writes: what stood at `target` before (None: nothing) and what it writes there.
+
+    `source` is the picture's, as its Entry has it; who plans a change need not know it.
+    """
 
     target: bytes
     before: bytes | None
     after: bytes
+    source: bytes = b""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,21 +189,39 @@ class Ledger:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Open the ledger at `path`, or begin it."""
-        self._path = Path(path)
-        self.holder = f"{socket.gethostname()}:{os.getpid()}"
+        self.path = Path(path)
+        self.holder = f"{socket.gethostname()}:{os.getpid()}:{_begun(os.getpid())}"
         with self._refusals():
-            self._database = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
+            self._database = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
             try:
                 self._open()
             except BaseException:
                 self._database.close()
                 raise
 
+    @classmethod
+    def copied(cls, path: str | os.PathLike[str]) -> Self:
+        """A copy in memory of the ledger at `path`, which is not touched; an empty one if nothing is there."""
+        copy = cls(":memory:")
+        if Path(path).is_file():
+            copy.path = Path(path)
+            with copy._refusals():
+                try:
+                    _back_up(Path(path), copy._database)
+                except sqlite3.OperationalError:
+                    # Its last user was killed: what is half written must be taken back first, in another copy.
+                    with TemporaryDirectory() as folder:
+                        for name in (copy.path.name, f"{copy.path.name}-journal"):
+                            shutil.copy(copy.path.with_name(name), folder)
+                        cls(Path(folder, copy.path.name)).close()
+                        _back_up(Path(folder, copy.path.name), copy._database)
+                copy._open()
+        return copy
+
     def _open(self) -> None:
         run = self._database.execute
         (application,), (version,) = run("PRAGMA application_id").fetchone(), run("PRAGMA user_version").fetchone()
         if application == 0 and version == 0 and not run("SELECT 1 FROM sqlite_master").fetchone():
-            run("PRAGMA journal_mode = TRUNCATE")
             with self._transaction():
                 if not run("SELECT 1 FROM sqlite_master").fetchone():  # another worker may have been first
                     for statement in _SCHEMA.split(";\n"):
@@ -166,9 +229,10 @@ class Ledger:
                     run(f"PRAGMA application_id = {_APPLICATION}")
                     run(f"PRAGMA user_version = {_VERSION}")
         elif application != _APPLICATION:
-            raise LedgerError(f"{self._path} is a database of another program; name another file with --ledger")
+            raise LedgerError(f"{self.path} is a database of another program; name another file with --ledger")
         elif version != _VERSION:
-            raise LedgerError(f"{self._path} has version {version}, this program reads {_VERSION}; use a new ledger")
+            raise LedgerError(f"{self.path} has version {version}, this program reads {_VERSION}; use a new ledger")
+        run("PRAGMA journal_mode = TRUNCATE")  # quicker than to delete it; each connection says so anew
         run("PRAGMA synchronous = FULL")
 
     # --- jobs
@@ -222,7 +286,7 @@ class Ledger:
             if first is not None or gone:
                 self._replan(job, same, chain([] if first is None else [first], arriving))
             if run("UPDATE items SET state = 0, error = NULL WHERE job = ? AND state IN (2, 3)", (job,)).rowcount:
-                run("UPDATE jobs SET published = 0 WHERE id = ?", (job,))
+                self._revise(job)
         return self.counts(job)
 
     def _replan(self, job: int, same: int, entries: Iterable[Entry]) -> None:
@@ -244,7 +308,8 @@ class Ledger:
             "ON CONFLICT (job, source) DO UPDATE SET position = excluded.position, path = excluded.path, "
             f"member = excluded.member, root = excluded.root, size = excluded.size, mtime_ns = excluded.mtime_ns, "
             f"digest = CASE WHEN {changed} THEN NULL ELSE digest END, "
-            f"state = CASE WHEN {changed} THEN 0 ELSE state END, error = CASE WHEN {changed} THEN NULL ELSE error END",
+            f"state = CASE WHEN {changed} THEN 0 ELSE state END, error = CASE WHEN {changed} THEN NULL ELSE error END, "
+            f"written = CASE WHEN {changed} THEN 0 ELSE written END",
             (job,),
         )
         run("DROP TABLE temp.arriving")
@@ -260,13 +325,17 @@ class Ledger:
             "USING (settings) WHERE jobs.id = items.job AND results.digest = items.digest)",
             (job,),
         )
-        run("UPDATE jobs SET published = 0 WHERE id = ?", (job,))
+        self._revise(job)
 
-    def counts(self, job: int) -> Counts:
-        """How far the job is."""
+    def _revise(self, job: int) -> None:
+        self._database.execute("UPDATE jobs SET revision = revision + 1 WHERE id = ?", (job,))
+
+    def counts(self, job: int, share: Share | None = None) -> Counts:
+        """How far the job is, or one worker's share of it."""
+        where = "job = ?" if share is None else f"job = ? AND {share.condition}"
         with self._refusals():
             rows = dict(
-                self._database.execute("SELECT state, count(*) FROM items WHERE job = ? GROUP BY state", (job,))
+                self._database.execute(f"SELECT state, count(*) FROM items WHERE {where} GROUP BY state", (job,))
             )
         return Counts(
             pending=rows.get(_PENDING, 0),
@@ -277,36 +346,74 @@ class Ledger:
 
     # --- batches
 
-    def lease(self, job: int, *, batch_size: int, seconds: float, shard: tuple[int, int] = (0, 1)) -> Batch | None:
-        """Take the first batch that has pictures without a caption and is in nobody's hands; None if there is none.
+    def lease(self, job: int, share: Share, *, seconds: float) -> Batch | None:
+        """Take the first batch of `share` in nobody's hands that has pictures without a caption; None: there is none.
 
-        A lease ends after `seconds`, and at once if its holder was a process of this machine that is no more. Of a
-        `shard` (i, n) only every n-th batch is taken, from batch i on.
+        A lease ends after `seconds`, and at once if its holder was a process of this machine that is no more.
         """
         with self._transaction():
-            run, now = self._database.execute, time.time()
-            for batch, holder, until in run("SELECT batch, holder, until FROM leases WHERE job = ?", (job,)).fetchall():
-                if until < now or not _lives(holder):
-                    run("DELETE FROM leases WHERE job = ? AND batch = ?", (job, batch))
-            taken = {batch for (batch,) in run("SELECT batch FROM leases WHERE job = ?", (job,))}
-            position = 0
+            run = self._database.execute
+            taken, position, batch = self._leased(job), 0, 0
             while True:
                 found = run(
-                    "SELECT min(position) FROM items WHERE job = ? AND state = 0 AND position >= ?",
+                    f"SELECT position FROM items WHERE job = ? AND state = 0 AND position >= ? AND {share.condition} "
+                    "ORDER BY position LIMIT 1",
                     (job, position),
                 ).fetchone()
-                if found[0] is None:
+                if found is None:
                     return None
-                batch = found[0] // batch_size
-                if batch % shard[1] == shard[0] and batch not in taken:
+                batch = found[0] // share.batch_size
+                if batch not in taken:
                     break
-                position = (batch + 1) * batch_size
-            run("INSERT INTO leases VALUES (?, ?, ?, ?)", (job, batch, self.holder, now + seconds))
-            scope = (job, batch * batch_size, (batch + 1) * batch_size)
+                position = (batch + 1) * share.batch_size
+            run("INSERT INTO leases VALUES (?, ?, ?, ?)", (job, batch, self.holder, time.time() + seconds))
+            scope = (job, batch * share.batch_size, (batch + 1) * share.batch_size)
             where = "WHERE job = ? AND state = 0 AND position >= ? AND position < ?"
             run(f"UPDATE items SET attempts = attempts + 1 {where}", scope)
             rows = run(f"SELECT {_ITEM}, digest FROM items {where} ORDER BY position", scope).fetchall()
         return Batch(number=batch, pending=tuple(Pending(entry=Entry(*row[:6]), digest=row[6]) for row in rows))
+
+    def lease_outputs(self, job: int, *, seconds: float) -> bool:
+        """Take what only one worker may do: writing the outputs. Not while anybody still works on a batch."""
+        with self._transaction():
+            if self._leased(job):
+                return False
+            lease = (job, _PUBLISHING, self.holder, time.time() + seconds)
+            self._database.execute("INSERT INTO leases VALUES (?, ?, ?, ?)", lease)
+        return True
+
+    def release(self, job: int, batch: Batch | None) -> None:
+        """Give a lease back; None: that of the outputs."""
+        number = _PUBLISHING if batch is None else batch.number
+        with self._transaction():
+            self._release(job, number)
+
+    def _release(self, job: int, number: int) -> None:
+        scope = (job, number, self.holder)
+        self._database.execute("DELETE FROM leases WHERE job = ? AND batch = ? AND holder = ?", scope)
+
+    def _leased(self, job: int) -> set[int]:
+        """The batches in somebody's hands, once leases that have ended are gone; inside a transaction."""
+        run, now, taken = self._database.execute, time.time(), set()
+        for batch, holder, until in run("SELECT batch, holder, until FROM leases WHERE job = ?", (job,)).fetchall():
+            if until < now or not _lives(holder):
+                run("DELETE FROM leases WHERE job = ? AND batch = ?", (job, batch))
+            else:
+                taken.add(batch)
+        return taken
+
+    def is_waiting(self, job: int, share: Share) -> bool:
+        """Whether any picture of `share` waits for its caption, in somebody's hands or not."""
+        query = (
+            f"SELECT 1 FROM items INDEXED BY items_pending WHERE job = ? AND state = 0 AND {share.condition} LIMIT 1"
+        )
+        with self._refusals():
+            return self._database.execute(query, (job,)).fetchone() is not None
+
+    def is_busy(self, job: int) -> bool:
+        """Whether any worker holds a lease of the job."""
+        with self._transaction():
+            return bool(self._leased(job))
 
     def results(self, job: int, digests: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
         """The rows, without names, of those contents that have been captioned with the job's settings."""
@@ -319,8 +426,8 @@ class Ledger:
             ).fetchall()
         return {digest: json.loads(row) for digest, row in rows}
 
-    def record(self, job: int, batch: Batch, outcomes: Sequence[Done]) -> None:
-        """Write down what became of the pending pictures of a batch, all at once, and give the lease back."""
+    def record(self, job: int, batch: Batch, outcomes: Sequence[Done], *, release: bool = True) -> None:
+        """Write down what became of the pending pictures of a batch, all at once; the lease ends, if `release`."""
         with self._transaction():
             run = self._database.execute
             (settings,) = run("SELECT settings FROM jobs WHERE id = ?", (job,)).fetchone()
@@ -337,17 +444,32 @@ class Ledger:
                 error = None if done.error is None else json.dumps(done.error, ensure_ascii=False)
                 state = _FAILED if error is not None else _SKIPPED if done.digest is None else _DONE
                 run(
-                    "UPDATE items SET digest = ?, state = ?, error = ? WHERE job = ? AND source = ?",
-                    (done.digest, state, error, job, entry.source),
+                    "UPDATE items SET digest = ?, state = ?, error = ?, size = ?, mtime_ns = ?, written = 0 "
+                    "WHERE job = ? AND source = ?",
+                    (done.digest, state, error, entry.size, entry.mtime_ns, job, entry.source),
                 )
-            run("DELETE FROM leases WHERE job = ? AND batch = ?", (job, batch.number))
-            run("UPDATE jobs SET published = 0 WHERE id = ?", (job,))
+            if release:
+                self._release(job, batch.number)
+            self._revise(job)
 
     def entries(self, job: int) -> Iterator[Entry]:
         """Every picture of the job, in order."""
-        with self._refusals():
-            query = self._database.execute(f"SELECT {_ITEM} FROM items WHERE job = ? ORDER BY position", (job,))
-            yield from (Entry(*row) for row in query)
+        for row in self._pages(f"SELECT position, {_ITEM} FROM items", job):
+            yield Entry(*row[1:])
+
+    def _pages(self, query: str, job: int, condition: str = "1") -> Iterator[Any]:
+        """The rows of a query on items, in order, a page at a time; each begins with its position."""
+        last = -1
+        while True:
+            with self._refusals():
+                rows = self._database.execute(
+                    f"{query} WHERE items.job = ? AND position > ? AND {condition} ORDER BY position LIMIT {_PAGE}",
+                    (job, last),
+                ).fetchall()
+            yield from rows
+            if len(rows) < _PAGE:
+                return
+            last = rows[-1][0]
 
     def refresh(self, job: int, source: bytes, *, size: int, mtime_ns: int) -> None:
         """Note the fingerprint of a picture that the job itself has changed, so that it is not captioned anew."""
@@ -360,30 +482,57 @@ class Ledger:
                 fingerprint,
             )
 
-    def rows(self, job: int) -> Iterator[tuple[Entry, dict[str, Any]]]:
+    def rows(self, job: int, share: Share | None = None) -> Iterator[tuple[Entry, dict[str, Any]]]:
         """Every picture of the job that has its result, in order, with its row: `image` is left to the caller."""
-        with self._refusals():
-            query = self._database.execute(
-                f"SELECT {_ITEM}, items.error, results.row FROM items JOIN jobs ON jobs.id = items.job "
-                "LEFT JOIN results ON results.digest = items.digest AND results.settings = jobs.settings "
-                "WHERE items.job = ? AND state IN (1, 2) ORDER BY position",
-                (job,),
-            )
-            for *entry, error, row in query:
-                yield Entry(*entry), {"error": json.loads(error)} if error is not None else json.loads(row)
+        condition = "state IN (1, 2)" if share is None else f"state IN (1, 2) AND {share.condition}"
+        for _, *entry, error, row in self._pages(_ROWS, job, condition):
+            yield Entry(*entry), {"error": json.loads(error)} if error is not None else json.loads(row)
+
+    def standings(self, job: int, share: Share | None = None) -> Iterator[Standing]:
+        """Every picture of the job, or of one worker's share of it, in order, whether it has its row or not."""
+        condition = "1" if share is None else share.condition
+        for position, *entry, error, row, state, digest in self._pages(_STANDINGS, job, condition):
+            found = {"error": json.loads(error)} if error is not None else None if row is None else json.loads(row)
+            yield Standing(position, Entry(*entry), digest, found if state in (_DONE, _FAILED) else None)
+
+    def failures(self, job: int, share: Share | None = None) -> Iterator[tuple[Entry, dict[str, str]]]:
+        """Every picture of the job that failed, in order, with its error {"type", "detail"}."""
+        condition = "state = 2" if share is None else f"state = 2 AND {share.condition}"
+        for _, *entry, error in self._pages(f"SELECT position, {_ITEM}, error FROM items", job, condition):
+            yield Entry(*entry), json.loads(error)
 
     # --- outputs
+
+    def revision(self, job: int) -> int:
+        """A number that grows with every change of what the outputs are made of."""
+        with self._refusals():
+            (revision,) = self._database.execute("SELECT revision FROM jobs WHERE id = ?", (job,)).fetchone()
+        return int(revision)
 
     def is_published(self, job: int) -> bool:
         """Whether the outputs were made after the last change of what stands here."""
         with self._refusals():
-            (published,) = self._database.execute("SELECT published FROM jobs WHERE id = ?", (job,)).fetchone()
+            query = "SELECT published = revision FROM jobs WHERE id = ?"
+            (published,) = self._database.execute(query, (job,)).fetchone()
         return bool(published)
 
-    def set_published(self, job: int, published: bool = True) -> None:
-        """Note whether the outputs hold what stands here."""
+    def set_published(self, job: int, revision: int) -> None:
+        """Note that the outputs hold what stood here at this revision; 0: what they hold is not known."""
         with self._transaction():
-            self._database.execute("UPDATE jobs SET published = ? WHERE id = ?", (int(published), job))
+            self._database.execute("UPDATE jobs SET published = ? WHERE id = ?", (revision, job))
+
+    def unwritten(self, job: int, share: Share) -> Iterator[tuple[Entry, dict[str, Any]]]:
+        """As `rows`, those with a caption whose text was not put where it belongs yet."""
+        condition = f"state = 1 AND written = 0 AND {share.condition}"
+        for _, *entry, _, row in self._pages(_ROWS, job, condition):
+            yield Entry(*entry), json.loads(row)
+
+    def set_written(self, job: int, sources: Iterable[bytes]) -> None:
+        """Note that the texts of these pictures are where they belong."""
+        with self._transaction():
+            self._database.executemany(
+                "UPDATE items SET written = 1 WHERE job = ? AND source = ?", ((job, source) for source in sources)
+            )
 
     def intend(self, job: int, changes: Iterable[Change]) -> None:
         """Keep what stands at the targets before it is touched.
@@ -392,26 +541,34 @@ class Ledger:
         """
         with self._transaction():
             self._database.executemany(
-                "INSERT INTO changes (job, target, before, after) VALUES (?, ?, ?, ?) "
-                "ON CONFLICT DO UPDATE SET after = excluded.after, "
+                "INSERT INTO changes (job, target, source, before, after) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET source = excluded.source, after = excluded.after, "
                 "before = CASE WHEN excluded.before IS changes.after THEN changes.before ELSE excluded.before END",
-                ((job, change.target, change.before, change.after) for change in changes),
+                ((job, each.target, each.source, each.before, each.after) for each in changes),
             )
 
-    def forget(self, job: int, targets: Iterable[bytes]) -> None:
-        """Drop the notes of targets that were taken back."""
+    def forget(self, job: int, changes: Iterable[Change]) -> None:
+        """Drop the notes of texts that were taken back: those pictures' texts are to be written again."""
         with self._transaction():
-            self._database.executemany(
-                "DELETE FROM changes WHERE job = ? AND target = ?", ((job, target) for target in targets)
-            )
+            for change in changes:
+                run = self._database.execute
+                run("DELETE FROM changes WHERE job = ? AND target = ?", (job, change.target))
+                run("UPDATE items SET written = 0 WHERE job = ? AND source = ?", (job, change.source))
+            self._revise(job)
 
     def changes(self, job: int) -> list[Change]:
         """Every text that the job wrote or is about to write, in the order of the targets."""
         with self._refusals():
             rows = self._database.execute(
-                "SELECT target, before, after FROM changes WHERE job = ? ORDER BY target", (job,)
+                "SELECT target, before, after, source FROM changes WHERE job = ? ORDER BY target", (job,)
             ).fetchall()
-        return [Change(target=row[0], before=row[1], after=row[2]) for row in rows]
+        return [Change(target=row[0], before=row[1], after=row[2], source=row[3]) for row in rows]
+
+    def count_changes(self, job: int) -> int:
+        """How many texts the job wrote or is about to write."""
+        with self._refusals():
+            (number,) = self._database.execute("SELECT count(*) FROM changes WHERE job = ?", (job,)).fetchone()
+        return int(number)
 
     # --- the file
 
@@ -444,12 +601,20 @@ class Ledger:
         try:
             yield
         except sqlite3.Error as error:
-            raise LedgerError(f"the ledger {self._path} cannot be used: {error}") from error
+            raise LedgerError(f"the ledger {self.path} cannot be used ({error}): {_advice(error)}") from error
+
+
+def _back_up(path: Path, into: sqlite3.Connection) -> None:
+    there = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
+    try:
+        there.backup(into)
+    finally:
+        there.close()
 
 
 def _lives(holder: str) -> bool:
     """Whether the process that holds a lease may still be there; of other machines' processes one cannot know."""
-    host, _, process = holder.rpartition(":")
+    host, process, begun = holder.rsplit(":", 2)
     if host != socket.gethostname():
         return True
     try:
@@ -457,5 +622,30 @@ def _lives(holder: str) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
-    return True
+        pass
+    return _begun(int(process)) == begun
+
+
+def _begun(process: int) -> str:
+    """When a process was started, in ticks since the machine was; empty where the system does not tell.
+
+    Numbers of processes are used again: in a container, the next one often has the number of the one before.
+    """
+    try:
+        return Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def _advice(error: sqlite3.Error) -> str:
+    """What to do about an error of SQLite."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code of an extended one
+    if code == sqlite3.SQLITE_FULL:
+        return "make room on its disk and run the same command again"
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+        return "name a file in a folder that can be written with --ledger"
+    if code == sqlite3.SQLITE_BUSY:
+        return "wait until the others that use it are done"
+    if code == sqlite3.SQLITE_IOERR:
+        return "check the disk and the room on it, and run the same command again"
+    return "name another file with --ledger"

@@ -8,6 +8,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
 
@@ -26,6 +27,7 @@ from captioner.errors import ImageError
 from captioner.images import ImageLimits, ImageSource
 from captioner.model.engine import TorchEngine
 from captioner.reader import Reader
+from captioner.reader_process import Pixels
 from captioner.text import tokenizer
 from captioner.text.vocabulary import Vocabulary
 
@@ -181,6 +183,13 @@ class Captioner:
             features = self.encode(np.stack(pixels)) if pixels else torch.empty(0, 0, 0)
             errors = [picture if isinstance(picture, ImageError) else None for picture in read]
             yield list(zip(batch, errors, strict=True)), features
+
+    def read(self, source: ImageSource) -> Future[Pixels]:
+        """Read one picture in the background, in the children that all callers share: pixels (H, W, 3) for `encode`.
+
+        The future raises an ImageError if the picture cannot be used; see `Reader.submit`.
+        """
+        return self._open_reader().submit(source)
 
     def encode(self, pixels: npt.NDArray[np.uint8]) -> Tensor:
         """The grid features (N, P, C) of `pixels` (N, H, W, 3), which the bundle's geometry has been applied to."""

@@ -9,9 +9,12 @@ from typing import IO
 from flask import Flask, Request, Response
 from flask.json.provider import DefaultJSONProvider
 
-from service import api, page, problems
-from service.captioning import Captioning, Engine
+from service import api, cross_origin, keys, logs, page, problems
+from service.captioning import Engine
+from service.compatibility import huggingface, max_caption_generator, ollama, openai_chat, photoprism
 from service.intake import OPTIONS
+from service.metrics import MeasuredCaptioning, Metrics
+from service.scoring import MAX_SENTENCES
 from service.settings import Settings
 
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -55,8 +58,16 @@ class _Request(Request):
         return io.BytesIO()
 
 
-def create_app(captioner: Engine, settings: Settings, *, ready: Callable[[], bool] = lambda: True) -> Flask:
+def create_app(
+    captioner: Engine,
+    settings: Settings,
+    *,
+    ready: Callable[[], bool] = lambda: True,
+    metrics: Metrics | None = None,
+) -> Flask:
     """The WSGI application. `ready` says whether /readyz answers 200; a server that drains makes it false.
+
+    `metrics` are those of the application before this one, when this one replaces it.
 
     `captioner` must apply `settings.limits` to the pictures; the rest of the bounds are kept here.
     """
@@ -66,14 +77,24 @@ def create_app(captioner: Engine, settings: Settings, *, ready: Callable[[], boo
     app.config.update(
         MAX_CONTENT_LENGTH=settings.max_body_bytes,
         # Room for a few files too many, so that the sender hears how many are allowed.
-        MAX_FORM_PARTS=2 * settings.max_files + len(OPTIONS),
+        MAX_FORM_PARTS=2 * (settings.max_files + MAX_SENTENCES) + len(OPTIONS),
         # Of the fields that are no files. The parser reads 64 KiB at a time and holds a few bytes of the last piece
         # back, so a limit near that would refuse photos for what they happen to hold.
         MAX_FORM_MEMORY_SIZE=256 * 2**10,
     )
-    captioning = Captioning(captioner, settings)
+    metrics = metrics or Metrics()
+    # Before all others: what it sees is what they have made of a request. The origins before the keys, which no browser
+    # sends with its question whether it may.
+    logs.register(app, metrics)
+    cross_origin.register(app, settings)
+    keys.register(app, settings)
+    metrics.register(app)
+    captioning = MeasuredCaptioning(captioner, settings, metrics)
+    app.extensions["captioner"] = captioning
     app.register_blueprint(api.create_blueprint(captioning, settings, ready))
     app.register_blueprint(page.create_blueprint(captioning, settings))
+    for adapter in (huggingface, max_caption_generator, ollama, openai_chat, photoprism):
+        app.register_blueprint(adapter.create_blueprint(captioning, settings))
     problems.register(app)
     app.after_request(_secure)
     return app

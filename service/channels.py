@@ -27,7 +27,8 @@ class _Answer(WSGITask):  # type: ignore[misc]  # waitress publishes no types
     """An answer that closes its connection once the server has stopped accepting."""
 
     def build_response_header(self) -> bytes:
-        if not self.channel.server.accepting:
+        # A client may have sent its next request already; waitress would drop it with the connection.
+        if not self.channel.server.accepting and len(self.channel.requests) <= 1:
             self.set_close_on_finish()
         header: bytes = super().build_response_header()
         return header
@@ -40,7 +41,8 @@ class _Refusal(ErrorTask):  # type: ignore[misc]
         status: int = self.request.error.code
         body = problem_body(status, DETAILS.get(status, DETAILS[400]))
         self.status = f"{status} {self.request.error.reason}"
-        self.response_headers = [("Content-Type", MEDIA_TYPE), *SECURITY_HEADERS.items()]
+        request_id = self.channel.on_refusal(status)
+        self.response_headers = [("Content-Type", MEDIA_TYPE), ("X-Request-ID", request_id), *SECURITY_HEADERS.items()]
         if status == 503:
             self.response_headers.append(("Retry-After", str(self.channel.retry_after_seconds)))
         self.set_close_on_finish()
@@ -86,10 +88,12 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         map: dict[int, Any] | None = None,  # noqa: A002  # waitress names it
         *,
         settings: Settings,
+        on_refusal: Callable[[int], str],
     ) -> None:
-        """As waitress calls it, and `settings`."""
+        """As waitress calls it, and `settings`, and what is told of a refusal's status and names the request."""
         super().__init__(server, connection, address, adjustments, map=map)
         self.retry_after_seconds = settings.retry_after_seconds
+        self.on_refusal = on_refusal
         self.parser_class = functools.partial(
             _Parser, has_room=lambda more: held_bytes(server) + more <= settings.max_held_bytes
         )

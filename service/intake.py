@@ -1,11 +1,11 @@
-"""What a request asks for: its pictures and its decoding options, checked before the model sees anything."""
+"""What a request asks for: its pictures and its options, checked before the model sees anything."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
-from typing import get_type_hints
+from collections.abc import Callable, Mapping
+from typing import Any, get_type_hints
 
 from flask import Request
 from werkzeug.datastructures import FileStorage, MultiDict
@@ -13,11 +13,15 @@ from werkzeug.datastructures import FileStorage, MultiDict
 from captioner.decoding.options import DecodingOptions
 from captioner.errors import DecodingError
 from service.captioning import Picture
+from service.encoded import MAX_NAME_LENGTH, read_encoded, read_json, remote_picture, shown
 from service.problems import Problem
 from service.settings import Settings
 
 FIELD = "image"
-MAX_NAME_LENGTH = 255
+IMAGES = "images"  # the member of a JSON body
+ATTENTION = "attention"
+ADDRESSES = frozenset({FIELD, IMAGES, "url", "urls", "image_url"})  # as text, these can only name a picture
+_MOST = 10**9  # of a whole number, beyond every option's own bounds
 
 
 def _whole(text: str) -> int:
@@ -38,7 +42,43 @@ _READERS: dict[type, tuple[Callable[[str], int | float], str]] = {
     int: (_whole, "a whole number"),
     float: (_number, "a number"),
 }
-OPTIONS = {name: _READERS[kind] for name, kind in get_type_hints(DecodingOptions).items()}
+_KINDS: dict[str, type] = get_type_hints(DecodingOptions)
+OPTIONS = {name: _READERS[kind] for name, kind in _KINDS.items()}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CaptionRequest:
+    """What `POST /v1/captions` was asked: pictures, how to decode, and whether the rows show the attention."""
+
+    pictures: list[Picture]
+    options: DecodingOptions
+    attention: bool
+
+
+def is_json(request: Request) -> bool:
+    """Whether the sender says that the body is JSON."""
+    return bool(request.is_json)
+
+
+def read_caption_request(request: Request, defaults: DecodingOptions, settings: Settings) -> CaptionRequest:
+    """The request in any of its three forms: multipart, a raw picture, or JSON. Raises as the readers below."""
+    if not is_json(request):
+        pictures = read_pictures(request, settings)
+        given = _texts(request)
+        attention = _truth(given.pop(ATTENTION)) if ATTENTION in given else False
+        return CaptionRequest(
+            pictures=pictures, options=_from_texts(given, {}, defaults, settings), attention=attention
+        )
+    body = read_json(request)
+    pictures = read_json_pictures(body.pop(IMAGES, None), settings)
+    given = _texts(request)
+    for name in given:
+        if name in body:
+            raise _invalid(f"{name} is given in the address and in the body; give it once.")
+    attention = _truth(given.pop(ATTENTION)) if ATTENTION in given else body.pop(ATTENTION, False)
+    if not isinstance(attention, bool):
+        raise _invalid(f"{ATTENTION} is {shown(attention)}; it must be true or false.")
+    return CaptionRequest(pictures=pictures, options=_from_texts(given, body, defaults, settings), attention=attention)
 
 
 def read_options(request: Request, defaults: DecodingOptions, settings: Settings) -> DecodingOptions:
@@ -47,25 +87,7 @@ def read_options(request: Request, defaults: DecodingOptions, settings: Settings
     Raises a 422 `Problem` for an unknown option, one given twice or one that is no number, and `DecodingError` for
     values that are out of range.
     """
-    given: MultiDict[str, str] = MultiDict(request.args)
-    if request.mimetype == "multipart/form-data":
-        given.update(request.form)
-    values: dict[str, int | float] = {}
-    for name, texts in given.lists():
-        if name not in OPTIONS:
-            raise Problem(422, f"{_shown(name)} is no option; the options are {', '.join(OPTIONS)}.")
-        if len(texts) > 1:
-            raise Problem(422, f"{name} is given {len(texts)} times; give it once.")
-        read, kind = OPTIONS[name]
-        try:
-            values[name] = read(texts[0])
-        except ValueError:
-            raise Problem(422, f"{name} is {_shown(texts[0])}; it must be {kind}.") from None
-    # The library sets no upper bounds; a service that strangers can reach must.
-    for name, most in (("beam_size", settings.max_beam_size), ("max_length", settings.max_words)):
-        if values.get(name, 0) > most:
-            raise DecodingError(f"{name} is {values[name]}; this service allows at most {most}.")
-    return dataclasses.replace(defaults, **values)  # type: ignore[arg-type]  # each reader returns its field's type
+    return _from_texts(_texts(request), {}, defaults, settings)
 
 
 def read_pictures(request: Request, settings: Settings) -> list[Picture]:
@@ -78,19 +100,96 @@ def read_pictures(request: Request, settings: Settings) -> list[Picture]:
     if request.mimetype.startswith("image/"):
         return [Picture(name=FIELD, data=request.get_data(cache=False), media_type=request.mimetype)]
     if request.mimetype != "multipart/form-data":
-        raise Problem(415, f"Send multipart/form-data with a field {FIELD}, or one picture as an image/* body.")
+        raise Problem(
+            415,
+            f"Send multipart/form-data with a field {FIELD}, one picture as an image/* body, or JSON with {IMAGES}.",
+        )
     for name in request.files:
         if name != FIELD:
-            raise Problem(422, f"{_shown(name)} is no field for pictures; name it {FIELD}.")
+            raise _invalid(f"{shown(name)} is no field for pictures; name it {FIELD}.")
     files = request.files.getlist(FIELD)
-    if len(files) > settings.max_files:
-        raise Problem(413, f"{len(files)} pictures are too many for one request; send at most {settings.max_files}.")
+    _check_number(len(files), settings)
     pictures = [_picture(file, number) for number, file in enumerate(files, start=1)]
     # A browser sends one empty, nameless part when nobody chose a file.
     pictures = [picture for picture, file in zip(pictures, files, strict=True) if file.filename or picture.data]
     if not pictures:
-        raise Problem(422, f"There is no picture in the request; send one in the field {FIELD}.")
+        if FIELD in request.form:
+            raise remote_picture()
+        raise Problem(422, f"There is no picture in the request; send one in the field {FIELD}.", kind="no-picture")
     return pictures
+
+
+def read_json_pictures(images: object, settings: Settings) -> list[Picture]:
+    """The pictures of the member `images` of a JSON body: one string or a list of them. Raises as `read_pictures`."""
+    if images is None or images == []:
+        raise Problem(422, f"There is no picture in the request; send one in {IMAGES}.", kind="no-picture")
+    if isinstance(images, str):
+        images = [images]
+    if not isinstance(images, list):
+        raise Problem(422, f"{IMAGES} must be a list of strings: base64 or data: URLs.", kind="invalid-picture")
+    _check_number(len(images), settings)
+    return [
+        read_encoded(text, name=f"{FIELD}-{number}", where=f"{IMAGES}[{number - 1}]")
+        for number, text in enumerate(images, start=1)
+    ]
+
+
+def _texts(request: Request) -> dict[str, str]:
+    """The parameters of the query and of the form, each of which is given once."""
+    given: MultiDict[str, str] = MultiDict(request.args)
+    if request.mimetype == "multipart/form-data":
+        given.update(request.form)
+    for name, texts in given.lists():
+        if len(texts) > 1:
+            raise _invalid(f"{shown(name)} is given {len(texts)} times; give it once.")
+    return given.to_dict()
+
+
+def _from_texts(
+    texts: Mapping[str, str], members: Mapping[str, Any], defaults: DecodingOptions, settings: Settings
+) -> DecodingOptions:
+    """Options over `defaults` from `texts` of a query or a form and from `members` of a JSON body."""
+    values: dict[str, int | float] = {}
+    for name in (*texts, *members):
+        if name in ADDRESSES:
+            raise remote_picture()
+        if name not in OPTIONS:
+            raise _invalid(f"{shown(name)} is no option; the options are {', '.join((*OPTIONS, ATTENTION))}.")
+        read, kind = OPTIONS[name]
+        try:
+            values[name] = read(texts[name]) if name in texts else _json_number(members[name], _KINDS[name])
+        except ValueError:
+            value = texts[name] if name in texts else members[name]
+            raise _invalid(f"{name} is {shown(value)}; it must be {kind}.") from None
+    # The library sets no upper bounds; a service that strangers can reach must.
+    for name, most in (("beam_size", settings.max_beam_size), ("max_length", settings.max_words)):
+        if values.get(name, 0) > most:
+            raise DecodingError(f"{name} is {values[name]}; this service allows at most {most}.")
+    return dataclasses.replace(defaults, **values)  # type: ignore[arg-type]  # each reader returns its field's type
+
+
+def _json_number(value: object, kind: type) -> int | float:
+    """A number of a JSON body; JSON knows no difference between 3 and 3.0. Raises `ValueError` for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_MOST < value < _MOST:
+        raise ValueError(value)
+    if kind is int and value != int(value):
+        raise ValueError(value)
+    return int(value) if kind is int else float(value)
+
+
+def _truth(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise _invalid(f"{ATTENTION} is {shown(text)}; it must be true or false.")
+    return text == "true"
+
+
+def _check_number(pictures: int, settings: Settings) -> None:
+    if pictures > settings.max_files:
+        raise Problem(
+            413,
+            f"{pictures} pictures are too many for one request; send at most {settings.max_files}.",
+            kind="too-many-pictures",
+        )
 
 
 def _picture(file: FileStorage, number: int) -> Picture:
@@ -98,6 +197,5 @@ def _picture(file: FileStorage, number: int) -> Picture:
     return Picture(name=name, data=file.read(), media_type=file.mimetype)
 
 
-def _shown(text: str) -> str:
-    """A sender's own words, short enough to send back."""
-    return repr(text if len(text) <= 40 else text[:40] + "…")
+def _invalid(detail: str) -> Problem:
+    return Problem(422, detail, kind="invalid-field")

@@ -6,10 +6,11 @@ import base64
 from collections.abc import Sequence
 from typing import Any
 
-from flask import Blueprint, Response, make_response, render_template, request
+from flask import Blueprint, Response, make_response, render_template, request, send_from_directory
 from werkzeug.exceptions import HTTPException
 
 from captioner.errors import CaptionerError
+from captioner.pictures.page import FAMILY, FOLDER
 from captioner.pictures.percent import percent
 from service.api import describe
 from service.captioning import Captioning, Picture
@@ -24,7 +25,7 @@ PAGE_CAPTIONS = 3
 
 
 def create_blueprint(captioning: Captioning, settings: Settings) -> Blueprint:
-    """GET / shows the form; POST / answers the plain form."""
+    """GET / shows the form; POST / answers the plain form; GET /family.css is the style that reports have, too."""
     page = Blueprint("page", __name__)
 
     @page.get("/")
@@ -47,6 +48,10 @@ def create_blueprint(captioning: Captioning, settings: Settings) -> Blueprint:
         status = as_problem(only).status if only is not None else 200
         cards = list(zip(captioning.rows(pictures, outcomes), _shown(pictures), strict=True))
         return _render(captioning, settings, cards=cards, status=status)
+
+    @page.get(f"/{FAMILY}")
+    def family() -> Response:
+        return send_from_directory(FOLDER, FAMILY)
 
     page.add_app_template_filter(percent, "percent")
     return page

@@ -1,13 +1,17 @@
-"""Errors as RFC 9457 problem details (application/problem+json), without a word about the inside of the service."""
+"""Errors as RFC 9457 problem details (application/problem+json), without a word about the inside of the service.
+
+`TYPES` is the one table of all problem types. A `type` is a promise: programs may compare it, so it never changes its
+meaning; the title and the detail are for people.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-import re
 import traceback
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from flask import Flask, Response
@@ -28,19 +32,70 @@ from captioner.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
+URN_PREFIX = "urn:captioner:problem:"
 
-STATUS: dict[type[CaptionerError], int] = {
-    UnreadableImage: 422,
-    UnsupportedFormat: 415,
-    ImageTooLarge: 413,
-    DecodingError: 422,
+
+@dataclass(frozen=True, kw_only=True)
+class ProblemType:
+    """A kind of problem: its name (the URN's last part), HTTP status, title, and when it happens."""
+
+    name: str
+    status: int
+    title: str
+    meaning: str
+
+    @property
+    def uri(self) -> str:
+        """The `type` member of the answer."""
+        return URN_PREFIX + self.name
+
+
+TYPES: dict[str, ProblemType] = {
+    name: ProblemType(name=name, status=status, title=title, meaning=meaning)
+    for name, status, title, meaning in (
+        ("bad-request", 400, "Bad request", "The request breaks HTTP, or its form breaks multipart."),
+        ("invalid-json", 400, "Invalid JSON", "The body is no JSON object, or one too deep or with too many values."),
+        ("unauthorized", 401, "Key needed", "The service wants an API key and the request has none that is valid."),
+        ("not-found", 404, "Not found", "There is nothing at this address."),
+        ("method-not-allowed", 405, "Method not allowed", "The address answers other methods; see the Allow header."),
+        ("length-required", 411, "Length required", "The body has no Content-Length."),
+        ("request-too-large", 413, "Request too large", "The body or its form is larger than the service allows."),
+        ("too-many-pictures", 413, "Too many pictures", "There are more pictures than one request may hold."),
+        ("too-many-sentences", 413, "Too many sentences", "There are more or longer sentences than one may send."),
+        ("image-too-large", 413, "Picture too large", "The picture has more bytes or pixels than the limits allow."),
+        ("unsupported-media-type", 415, "Unsupported media type", "The address takes no body of this kind."),
+        ("unsupported-format", 415, "Unsupported format", "The picture is in a format that is not read here."),
+        ("range-not-satisfiable", 416, "Range not satisfiable", "A static file has no such range of bytes."),
+        ("invalid-field", 422, "Invalid field", "A field or a parameter is unknown, missing, doubled or of no use."),
+        ("unreadable-image", 422, "Unreadable picture", "The bytes are no picture, are damaged, or took too long."),
+        ("no-picture", 422, "No picture", "The request holds no picture."),
+        ("invalid-picture", 422, "Invalid picture", "A picture in JSON is no base64 and no data: URL with base64."),
+        ("remote-picture", 422, "Remote picture", "The request names a picture by address; nothing is ever fetched."),
+        ("decoding-error", 422, "Invalid option", "A decoding option is out of range or contradicts another."),
+        ("too-many-requests", 429, "Too many requests", "This client asks more often than it may; see Retry-After."),
+        ("headers-too-large", 431, "Headers too large", "The headers of the request are too large."),
+        ("internal-error", 500, "Internal error", "Something failed inside; `instance` is in the log with the cause."),
+        ("not-implemented", 501, "Not implemented", "The request asks for something that this service never does."),
+        ("unavailable", 503, "Unavailable", "The service is full or stopping; Retry-After says when to ask again."),
+    )
+}
+
+# What a problem is when nobody says more than its status: the first of that status in the table.
+_BY_STATUS: dict[int, ProblemType] = {kind.status: kind for kind in reversed(TYPES.values())}
+
+# The type of every leaf of the tree in captioner/errors.py.
+ERRORS: dict[type[CaptionerError], ProblemType] = {
+    UnreadableImage: TYPES["unreadable-image"],
+    UnsupportedFormat: TYPES["unsupported-format"],
+    ImageTooLarge: TYPES["image-too-large"],
+    DecodingError: TYPES["decoding-error"],
     # These are never the sender's fault.
-    BundleError: 500,
-    DatasetError: 500,
-    LedgerError: 500,
-    OutputError: 500,
-    SourceError: 500,
-    ConfigurationError: 500,
+    BundleError: TYPES["internal-error"],
+    DatasetError: TYPES["internal-error"],
+    LedgerError: TYPES["internal-error"],
+    OutputError: TYPES["internal-error"],
+    SourceError: TYPES["internal-error"],
+    ConfigurationError: TYPES["internal-error"],
 }
 
 DETAILS = {
@@ -57,26 +112,48 @@ logger = logging.getLogger(__name__)
 
 
 class Problem(Exception):
-    """A request that cannot be answered, with its status and one sentence for its sender."""
+    """A request that cannot be answered: its status, one sentence for its sender, and its type.
 
-    def __init__(self, status: int, detail: str, *, headers: Mapping[str, str] | None = None) -> None:
+    Args:
+        kind: a name of `TYPES`; by default the general type of the status.
+        instance: a URN that the log knows, for what went wrong inside.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        kind: str | None = None,
+        instance: str | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.headers = dict(headers or {})
+        general = _BY_STATUS.get(status)
+        self.kind = kind or (general.name if general is not None else None)
+        self.instance = instance
 
 
-def problem_body(status: int, detail: str, *, kind: str = "about:blank", instance: str | None = None) -> bytes:
-    """The JSON of one problem, UTF-8."""
-    body = {"type": kind, "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+def problem_body(status: int, detail: str, *, kind: str | None = None, instance: str | None = None) -> bytes:
+    """The JSON of one problem, UTF-8. `kind` is a name of `TYPES`; by default the general type of the status."""
+    found = TYPES[kind] if kind is not None else _BY_STATUS.get(status)
+    body = {
+        "type": found.uri if found is not None else "about:blank",  # RFC 9457: as much as the status says, no more
+        "title": found.title if found is not None else HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
     if instance is not None:
         body["instance"] = instance
     return json.dumps(body, ensure_ascii=False).encode()
 
 
-def status_of(error: CaptionerError) -> int:
-    """The HTTP status of one of our errors: that of its nearest ancestor in `STATUS`, or 500."""
-    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+def type_of(error: CaptionerError) -> ProblemType:
+    """The type of one of our errors: that of its nearest ancestor in `ERRORS`, or an internal error."""
+    return next((ERRORS[kind] for kind in type(error).__mro__ if kind in ERRORS), TYPES["internal-error"])
 
 
 def as_problem(error: CaptionerError | Problem | HTTPException) -> Problem:
@@ -88,32 +165,29 @@ def as_problem(error: CaptionerError | Problem | HTTPException) -> Problem:
         # Allow and Retry-After belong to the answer; werkzeug's Content-Type does not.
         headers = {name: value for name, value in error.get_headers() if name.lower() != "content-type"}
         return Problem(status, DETAILS.get(status, HTTPStatus(status).description or error.name), headers=headers)
-    status = status_of(error)
-    return Problem(status, str(error) if status < 500 else DETAILS[500])
+    kind = type_of(error)
+    return Problem(kind.status, str(error) if kind.status < 500 else DETAILS[500], kind=kind.name)
+
+
+def reported(error: Exception) -> Problem:
+    """The problem of any error at all; what is not the sender's fault is logged, and the problem has its number."""
+    if isinstance(error, Problem | HTTPException):
+        return as_problem(error)
+    if isinstance(error, CaptionerError) and type_of(error).status < 500:
+        return as_problem(error)
+    return Problem(500, DETAILS[500], instance=report(error))
 
 
 def register(app: Flask) -> None:
     """Answer every error of `app` with a problem."""
-    app.register_error_handler(HTTPException, lambda error: _answer(as_problem(error)))
-    app.register_error_handler(Problem, _answer)
-    app.register_error_handler(CaptionerError, _captioner_error)
-    app.register_error_handler(Exception, _unexpected)
+    for kind in (HTTPException, Exception):
+        app.register_error_handler(kind, _answer)
 
 
-def _answer(problem: Problem, *, kind: str = "about:blank", instance: str | None = None) -> Response:
-    body = problem_body(problem.status, problem.detail, kind=kind, instance=instance)
+def _answer(error: Exception) -> Response:
+    problem = reported(error)
+    body = problem_body(problem.status, problem.detail, kind=problem.kind, instance=problem.instance)
     return Response(body, problem.status, problem.headers, content_type=MEDIA_TYPE)
-
-
-def _captioner_error(error: CaptionerError) -> Response:
-    if status_of(error) >= 500:
-        return _unexpected(error)
-    name = re.sub(r"(?<!^)(?=[A-Z])", "-", type(error).__name__).lower()
-    return _answer(as_problem(error), kind=f"urn:captioner:problem:{name}")
-
-
-def _unexpected(error: Exception) -> Response:
-    return _answer(Problem(500, DETAILS[500]), instance=report(error))
 
 
 def report(error: Exception) -> str:

@@ -3,24 +3,26 @@
 Waitress alone cuts the requests in flight when it is told to stop. `Server.run` stops accepting first and keeps the
 event loop turning until every accepted request is answered. It uses waitress's own channels, so its version is
 pinned (>=3.0.2,<4) and tests/service/test_server.py holds the promise.
+
+SIGTERM and SIGINT stop the service; SIGHUP has it load its model and its keys again (succession.py).
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import logging
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
+from typing import Any
 
 from flask import Flask
-from PIL import Image
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
@@ -30,7 +32,12 @@ from captioner.errors import ConfigurationError
 from service.app import create_app
 from service.captioning import Engine
 from service.channels import Channel
+from service.gate import Gate, Gated
+from service.keys import read_keys
+from service.logs import refusal
+from service.metrics import Metrics
 from service.settings import Settings
+from service.succession import Reloader, Succession
 
 # While the server drains, a connection that was active so lately may still be sending what it has begun.
 QUIET_SECONDS = 0.5
@@ -45,8 +52,19 @@ logger = logging.getLogger(__name__)
 class Server:
     """One listening socket, one event loop and `settings.threads` worker threads around a WSGI application."""
 
-    def __init__(self, app: Flask, settings: Settings, listener: socket.socket) -> None:
+    def __init__(
+        self,
+        app: Callable[..., Iterable[bytes]],
+        settings: Settings,
+        listener: socket.socket,
+        *,
+        on_refusal: Callable[[int], str] = lambda _status: uuid.uuid4().hex,
+    ) -> None:
         """Listen on `listener`, a bound socket that now belongs to the server.
+
+        Args:
+            app: a WSGI application.
+            on_refusal: is told the status of a refusal that `app` never saw, and names the request.
 
         Raises `ConfigurationError` when another program took the address in the meantime.
         """
@@ -54,7 +72,7 @@ class Server:
         self._stopping = threading.Event()
         try:
             self._server = TcpWSGIServer(
-                app.wsgi_app,
+                app,
                 map={},
                 _sock=listener,
                 bind_socket=False,
@@ -63,7 +81,7 @@ class Server:
             )
         except OSError as error:
             raise _unavailable(settings, error) from error
-        self._server.channel_class = functools.partial(Channel, settings=settings)
+        self._server.channel_class = functools.partial(Channel, settings=settings, on_refusal=on_refusal)
         host, port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -111,7 +129,16 @@ class Server:
 
 
 def listen(settings: Settings) -> socket.socket:
-    """A socket bound to the address of `settings`, not listening yet; `ConfigurationError` when that fails."""
+    """A socket bound to the address of `settings`, not listening yet.
+
+    Raises `ConfigurationError` when that fails, and for an address that other machines reach while nobody said who may
+    use the service.
+    """
+    if not (settings.is_local or settings.keys_file is not None or settings.no_auth):
+        raise ConfigurationError(
+            f"{settings.host} can be reached from other machines: give API keys with --keys-file (--new-key makes "
+            "one), or say --no-auth if whoever reaches it may use it."
+        )
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -135,58 +162,68 @@ def serve(
     *,
     announce: Callable[[str], None] = print,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then finish the accepted requests and return.
+    """Serve until SIGTERM or SIGINT, then finish the accepted requests and return. SIGHUP calls `open_captioner` again.
 
     `open_captioner` opens the model, which takes seconds, so the port is claimed first: a busy one fails at once.
     `announce` gets the URL when the service answers, after a first caption of its own: until then connections are
     refused. Raises `ConfigurationError` for an address that cannot be used or a model that captions nothing, and what
     `open_captioner` raises. Call it from the main thread: signals arrive nowhere else.
     """
-    with contextlib.closing(listen(settings)) as listener, open_captioner() as captioner:
-        _warm_up(captioner, settings.max_waiting)
-        stopping = threading.Event()
-        app = create_app(captioner, settings, ready=lambda: not stopping.is_set())
-        _allow_connections(settings.connection_limit)
-        # Its warnings only say that threads are busy, which our own bound makes harmless.
-        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-        server = Server(app, settings, listener)
+    stopping = threading.Event()
+    metrics = Metrics()
+    gate = Gate()
 
-        def stop() -> None:
-            stopping.set()
-            server.stop()
+    def start() -> tuple[Flask, Callable[[], None]]:
+        """An application around a model of its own, and what closes that."""
+        with contextlib.ExitStack() as stack:
+            with gate.closed():
+                captioner = Gated(stack.enter_context(open_captioner()), gate)
+            app = create_app(captioner, settings, ready=lambda: not stopping.is_set(), metrics=metrics)
+            captioning = app.extensions["captioner"]
+            stack.callback(captioning.close)
+            captioning.warm_up()
+            return app, stack.pop_all().close
 
-        with _on_signals(stop):
-            announce(server.url)
-            server.run()
+    with contextlib.closing(listen(settings)) as listener:
+        if settings.keys_file is not None:
+            read_keys(settings.keys_file)  # a mistake in it is told before the model loads
+        with contextlib.closing(Succession(*start())) as succession:
+            _allow_connections(settings.connection_limit)
+            server = Server(succession, settings, listener, on_refusal=refusal(metrics))
 
+            def stop() -> None:
+                stopping.set()
+                server.stop()
 
-def _warm_up(captioner: Engine, pictures: int) -> None:
-    """Caption so many small pictures at once: what starts at the first caption shall not make its sender wait."""
-    picture = io.BytesIO()
-    Image.new("RGB", (64, 64), "grey").save(picture, "PNG")
-    for outcome in captioner.stream([picture.getvalue()] * pictures):
-        if outcome.error is not None:
-            raise ConfigurationError(f"The service cannot caption its own small picture: {outcome.error}")
+            with (
+                contextlib.closing(Reloader(succession, start, metrics)) as reloader,
+                _on_signals(stop, reloader.ask),
+            ):
+                announce(server.url)
+                server.run()
 
 
 @contextlib.contextmanager
-def _on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` at the first SIGTERM or SIGINT; the second one acts as if nobody listened."""
-    signals = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.getsignal(number) for number in signals}
+def _on_signals(stop: Callable[[], None], reload: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` at the first SIGTERM or SIGINT, the second one acts as if nobody listened; `reload` at SIGHUP."""
+    ends = (signal.SIGTERM, signal.SIGINT)
 
     def handle(_number: int, _frame: FrameType | None) -> None:
-        for number in signals:
+        for number in ends:
             signal.signal(number, signal.SIG_DFL)
         stop()
 
-    for number in signals:
-        signal.signal(number, handle)
+    handlers: dict[int, Any] = dict.fromkeys(ends, handle)
+    if sys.platform != "win32":
+        handlers[signal.SIGHUP] = lambda _number, _frame: reload()
+    before = {number: signal.getsignal(number) for number in handlers}
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     try:
         yield
     finally:
-        for number in signals:
-            signal.signal(number, before[number])
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _adjustments(settings: Settings, listener: socket.socket) -> Adjustments:
@@ -202,6 +239,8 @@ def _adjustments(settings: Settings, listener: socket.socket) -> Adjustments:
         # select() stops at descriptor 1023.
         asyncore_use_poll=True,
         recv_bytes=RECEIVE_BYTES,
+        # Reading on while a request is answered is how the server learns that its client has gone.
+        channel_request_lookahead=1,
         ident="captioner",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -14,11 +15,17 @@ import click
 import pytest
 
 import captioner
+from captioner.batch.outputs import FORMATS
+from captioner.batch.policies import Existing
 from captioner.cli.main import COMMANDS, commands
+from captioner.evaluation.diversity import portrait
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "data").glob("*/README.md")])
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+FOLDERS = (ROOT / "docs" / "folders.md").read_text(encoding="utf-8")
+EVALUATION = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+FOR_USERS = "\n".join([README, FOLDERS, EVALUATION])
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
@@ -36,6 +43,18 @@ def command_lines(text: str) -> list[str]:
     ]
 
 
+def calls(text: str) -> list[list[str]]:
+    """The arguments of each call of `captioner` in the code blocks, also of those behind a pipe."""
+    found: list[list[str]] = []
+    for line in fenced(text).replace("\\\n", " ").splitlines():
+        for part in re.split(r"\s(?:\||&&)\s", line):
+            if re.match(r"\s*(\.venv/bin/)?captioner [a-z]", part):
+                arguments = shlex.split(part, comments=True)[1:]
+                redirected = next((place for place, word in enumerate(arguments) if word in (">", "<")), None)
+                found.append(arguments[:redirected])
+    return found
+
+
 def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) <= 120
 
@@ -49,8 +68,51 @@ def test_the_commands_and_options_that_are_named_exist(document: Path) -> None:
         assert command is not None, line
         if name != "train":  # its options are Lightning's
             known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
-            given = {argument.split("=")[0] for argument in arguments if argument.startswith("--")}
+            given = {argument.split("=")[0].rstrip(",") for argument in arguments if argument.startswith("--")}
             assert given <= known, line
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_commands_in_code_blocks_are_right_usage(document: Path) -> None:
+    context = click.Context(commands)
+    for name, *arguments in calls(document.read_text(encoding="utf-8")):
+        command = commands.get_command(context, name)
+        assert command is not None, name
+        with command.make_context(name, list(arguments), parent=context):  # raises UsageError
+            pass
+
+
+@pytest.mark.parametrize("name", sorted({"caption", "evaluate", "score", "report", "undo", "merge"} & set(COMMANDS)))
+def test_every_option_is_told_of(name: str) -> None:
+    command = commands.get_command(click.Context(commands), name)
+    assert command is not None
+    options = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+    text = FOR_USERS + (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert [option for option in sorted(options) if not re.search(rf"(?<![\w-]){option}(?![\w-])", text)] == []
+
+
+def test_every_format_and_every_policy_is_told_of() -> None:
+    assert [name for name in (*FORMATS, *map(str, Existing)) if f"| `{name}` |" not in FOLDERS] == []
+
+
+def test_everything_that_scores_hide_is_told_of() -> None:
+    facts = portrait(
+        ["a dog", ""], training=["a cat"], n_best=[["a dog"], ["", "a"]], vocabulary_size=9, cider=[0.0, 9.0]
+    ).facts()
+    assert len(facts) > 10
+    assert [fact.name for fact in facts if f"| {fact.name} |" not in EVALUATION] == []
+
+
+def test_the_figures_of_the_shipped_model_are_those_in_its_bundle() -> None:
+    manifest = json.loads((ROOT / "captioner" / "bundles" / "default" / "model.json").read_text(encoding="utf-8"))
+    for name, (low, high) in manifest["scores"]["intervals"].items():
+        value = manifest["scores"]["scores"][name]
+        assert f"{name:<10} {value:>7.2f}   {low:.2f} to {high:.2f}\n" in EVALUATION
+    found = manifest["calibration"]
+    own = f"| {found['calibration_error_before']:.3f} | {found['brier_before']:.3f} |"
+    calibrated = f"(slope {found['slope']:.3f}, intercept {found['intercept']:.3f}) "
+    assert own in EVALUATION
+    assert f"{calibrated}| {found['calibration_error']:.3f} | {found['brier']:.3f} |" in EVALUATION
 
 
 def test_the_readme_names_every_command() -> None:

@@ -16,10 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captioner.errors import LedgerError
-from captioner.ledger import Batch, Change, Done, Entry, Ledger
+from captioner.errors import LedgerError, SourceError
+from captioner.ledger import Batch, Change, Done, Entry, Ledger, Share
 
 HOUR = 3600.0
+FOUR = Share(batch_size=4)
 
 
 def entry(name: str, size: int = 10, mtime_ns: int = 1) -> Entry:
@@ -43,7 +44,7 @@ def begin(ledger: Ledger, items: Sequence[Entry], *, key: str = "k", settings: s
 
 
 def lease(ledger: Ledger, job: int, seconds: float = HOUR) -> Batch | None:
-    return ledger.lease(job, batch_size=4, seconds=seconds)
+    return ledger.lease(job, FOUR, seconds=seconds)
 
 
 def caption(ledger: Ledger, job: int, batch: Batch) -> None:
@@ -116,9 +117,9 @@ def test_a_lease_is_one_workers_and_ends(ledger: Ledger, tmp_path: Path) -> None
 def test_the_lease_of_a_process_that_died_ends_at_once(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys\n"
-        "from captioner.ledger import Ledger\n"
+        "from captioner.ledger import Ledger, Share\n"
         "ledger = Ledger(sys.argv[1])\n"
-        "assert ledger.lease(1, batch_size=4, seconds=3600.0).number == 0\n"
+        "assert ledger.lease(1, Share(batch_size=4), seconds=3600.0).number == 0\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     with Ledger(tmp_path / "l") as ledger:
@@ -199,7 +200,8 @@ def test_outputs_are_to_be_made_again_when_something_changed(ledger: Ledger) -> 
     job = begin(ledger, entries(4))
     finish(ledger, job)
     assert not ledger.is_published(job)
-    ledger.set_published(job)
+    ledger.set_published(job, ledger.revision(job))
+    assert ledger.is_published(job)
     ledger.plan(job, entries(4))
     assert ledger.is_published(job)
     ledger.plan(job, entries(3))
@@ -216,7 +218,7 @@ def test_the_first_text_of_a_target_is_the_one_to_go_back_to(ledger: Ledger) -> 
     ]
     ledger.intend(job, [Change(target=b"a", before=b"a person's", after=b"3")])
     assert ledger.changes(job)[0] == Change(target=b"a", before=b"a person's", after=b"3")
-    ledger.forget(job, [b"a"])
+    ledger.forget(job, [change for change in ledger.changes(job) if change.target == b"a"])
     assert [change.target for change in ledger.changes(job)] == [b"b"]
 
 
@@ -237,10 +239,148 @@ def test_shards_share_the_batches_out(ledger: Ledger) -> None:
     numbers: list[list[int]] = []
     for shard in ((0, 3), (1, 3), (2, 3)):
         numbers.append([])
-        while (batch := ledger.lease(job, batch_size=4, seconds=HOUR, shard=shard)) is not None:
+        while (batch := ledger.lease(job, Share(batch_size=4, shard=shard), seconds=HOUR)) is not None:
             numbers[-1].append(batch.number)
             caption(ledger, job, batch)
     assert numbers == [[0, 3], [1, 4], [2]]
+
+
+def test_each_shard_has_its_own_rows_counts_and_failures(ledger: Ledger) -> None:
+    job = begin(ledger, entries(10))
+    second = Share(batch_size=4, shard=(1, 2))
+    error = {"type": "UnreadableImage", "detail": "It is empty."}
+    batch = ledger.lease(job, second, seconds=HOUR)
+    assert batch is not None
+    assert ledger.is_waiting(job, second)
+    done = [Done(entry=p.entry, digest=p.entry.source, row={"caption": "c"}, error=None) for p in batch.pending[:3]]
+    ledger.record(job, batch, [*done, Done(entry=batch.pending[3].entry, digest=None, row=None, error=error)])
+    assert not ledger.is_waiting(job, second)
+    assert ledger.is_waiting(job, Share(batch_size=4, shard=(0, 2)))
+    counts = ledger.counts(job, second)
+    assert (counts.done, counts.failed, counts.total) == (3, 1, 4)
+    assert [entry.source for entry, _ in ledger.rows(job, second)] == [b"%05d.jpg" % number for number in range(4, 8)]
+    assert list(ledger.rows(job, Share(batch_size=4, shard=(0, 2)))) == []
+    assert [(entry.source, reason) for entry, reason in ledger.failures(job, second)] == [(b"00007.jpg", error)]
+    standings = list(ledger.standings(job))
+    assert [standing.position for standing in standings] == list(range(10))
+    assert [standing.position for standing in standings if standing.row is not None] == [4, 5, 6, 7]
+    assert [second.has(standing.position) for standing in standings] == [4 <= number < 8 for number in range(10)]
+
+
+def test_the_outputs_are_written_by_one_and_not_while_anybody_works(ledger: Ledger, tmp_path: Path) -> None:
+    job = begin(ledger, entries(4))
+    batch = lease(ledger, job)
+    assert batch is not None
+    with Ledger(tmp_path / "ledger") as other:
+        assert not other.lease_outputs(job, seconds=HOUR)
+        ledger.record(job, batch, [], release=False)
+        assert not other.lease_outputs(job, seconds=HOUR)
+        assert ledger.is_busy(job)
+        ledger.release(job, batch)
+        assert not ledger.is_busy(job)
+        assert other.lease_outputs(job, seconds=HOUR)
+        assert not ledger.lease_outputs(job, seconds=HOUR)
+        other.release(job, None)
+        assert ledger.lease_outputs(job, seconds=HOUR)
+
+
+def test_what_changes_while_outputs_are_written_is_not_taken_for_written(ledger: Ledger) -> None:
+    job = begin(ledger, entries(4))
+    finish(ledger, job)
+    revision = ledger.revision(job)
+    ledger.plan(job, entries(3))  # somebody else's, meanwhile
+    ledger.set_published(job, revision)
+    assert not ledger.is_published(job)
+
+
+def test_a_process_of_the_same_number_does_not_inherit_a_lease(ledger: Ledger, tmp_path: Path) -> None:
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("this system does not tell when a process was begun")
+    job = begin(ledger, entries(4))
+    with Ledger(tmp_path / "ledger") as other:
+        other.holder = f"{ledger.holder.rpartition(':')[0]}:1"  # this number, but an earlier process
+        assert lease(other, job) is not None
+        assert lease(ledger, job) is not None
+
+
+def test_sources_that_fail_midway_leave_everything_as_it_was(ledger: Ledger) -> None:
+    job = begin(ledger, entries(6))
+    finish(ledger, job)
+    before = list(ledger.standings(job))
+
+    def failing() -> Iterator[Entry]:
+        yield entry("00000.jpg", 5, 5)
+        yield entry("another.jpg")
+        raise SourceError("The folder is gone: check the path.")
+
+    with pytest.raises(SourceError, match="gone"):
+        ledger.plan(job, failing())
+    assert list(ledger.standings(job)) == before
+    ledger.plan(job, entries(7))
+    assert ledger.counts(job).pending == 1
+
+
+def test_texts_are_written_once_and_again_when_the_picture_changes_or_they_are_taken_back(ledger: Ledger) -> None:
+    job = begin(ledger, entries(3))
+    finish(ledger, job)
+    assert [entry.source for entry, _ in ledger.unwritten(job, FOUR)] == [b"00000.jpg", b"00001.jpg", b"00002.jpg"]
+    change = Change(target=b"/a.txt", before=None, after=b"a", source=b"00001.jpg")
+    ledger.intend(job, [change])
+    ledger.set_written(job, [b"00000.jpg", b"00001.jpg"])
+    assert [entry.source for entry, _ in ledger.unwritten(job, FOUR)] == [b"00002.jpg"]
+    ledger.forget(job, [change])
+    assert [entry.source for entry, _ in ledger.unwritten(job, FOUR)] == [b"00001.jpg", b"00002.jpg"]
+    ledger.plan(job, [entry("00000.jpg", 99), *entries(3)[1:]])
+    finish(ledger, job)
+    assert [entry.source for entry, _ in ledger.unwritten(job, FOUR)] == [b"00000.jpg", b"00001.jpg", b"00002.jpg"]
+
+
+def test_long_jobs_are_read_in_pages_that_keep_nobody_from_writing(ledger: Ledger, tmp_path: Path) -> None:
+    job = begin(ledger, entries(2500))
+    with Ledger(tmp_path / "ledger") as other:
+        other._database.execute("PRAGMA busy_timeout = 0")
+        read = 0
+        for _ in ledger.entries(job):
+            read += 1
+            if read in (1, 1500):
+                other.settle(job, str(read), "written meanwhile")
+    assert read == 2500
+
+
+def test_a_copy_in_memory_leaves_the_file_alone(ledger: Ledger, tmp_path: Path) -> None:
+    job = begin(ledger, entries(4))
+    file = tmp_path / "ledger"
+    before = file.read_bytes(), file.stat().st_mtime_ns
+    with Ledger.copied(file) as copy:
+        assert list(copy.entries(job)) == entries(4)
+        finish(copy, job)
+    assert (file.read_bytes(), file.stat().st_mtime_ns) == before
+    with Ledger.copied(tmp_path / "gone") as empty:
+        assert empty.jobs() == []
+    assert not (tmp_path / "gone").exists()
+
+
+def test_a_copy_of_what_a_killed_process_left(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from tests.test_ledger import begin, entries\n"
+        "from captioner.ledger import Ledger\n"
+        "ledger = Ledger(sys.argv[1])\n"
+        "begin(ledger, entries(4))\n"
+        "ledger._database.execute('PRAGMA cache_size = 1')\n"  # so that it spills into the file
+        "ledger._database.execute('BEGIN')\n"
+        "ledger._database.executemany('INSERT INTO results VALUES (?, ?, ?)',"
+        " ((bytes(8) + b'%d' % n, 's', 'r' * 500) for n in range(2000)))\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    file = tmp_path / "ledger"
+    subprocess.run([sys.executable, "-c", program, str(file)], check=False, cwd=Path(__file__).parents[1])
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(before["ledger-journal"]) > 0
+    with Ledger.copied(file) as copy:
+        assert list(copy.entries(1)) == entries(4)
+        assert copy._database.execute("SELECT count(*) FROM results").fetchone() == (0,)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_names_that_are_no_text_survive(ledger: Ledger) -> None:
@@ -289,7 +429,7 @@ def test_a_file_of_somebody_else_is_refused_and_not_touched(tmp_path: Path, cont
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(LedgerError, match="gone"):
+    with pytest.raises(LedgerError, match=r"gone.*name a file in a folder that can be written with --ledger"):
         Ledger(tmp_path / "gone" / "ledger")
 
 

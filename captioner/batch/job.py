@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -20,22 +22,32 @@ from captioner.batch.writers.rows import Row
 from captioner.captions import Outcome, row
 from captioner.errors import ImageError, UnreadableImage
 from captioner.images import ImageSource
-from captioner.ledger import Batch, Counts, Done, Entry, Ledger, Pending
+from captioner.ledger import Batch, Counts, Done, Entry, Ledger, Share
 
 CaptionBatches = Callable[[Iterable[Sequence[ImageSource]]], Iterator[list[Outcome]]]
 Skips = Callable[[Item], bool]
 
 _LEASE_SECONDS = 600.0  # many times what a batch takes; a worker of this machine that died loses it at once
+_OUTPUT_SECONDS = 3600.0  # the same for writing all outputs
 _IN_MEMORY_BYTES = 2**20  # a larger file is read by a child of the reader, so that few are held here
+_POLL_SECONDS = 0.5  # between two looks at what other workers have in their hands
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Read:
-    """A picture that is ready to be captioned: its content or its path, and the digest of its content."""
+    """A picture that is ready to be captioned.
 
-    pending: Pending
+    Attributes:
+        entry: as it was planned, with the fingerprint of what was read.
+        source: its content or its path.
+        digest: of its content.
+        status: of a file that is given by its path, before its digest was made; None: it could not be looked at.
+    """
+
+    entry: Entry
     source: ImageSource
     digest: bytes
+    status: os.stat_result | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,30 +67,66 @@ class Job:
     Attributes:
         number: of the job in the ledger.
         model: names the model in every row.
-        batch_size: pictures that are captioned together: slice n has the items n * batch_size and those after it.
+        share: the batches that are done here: pictures that are captioned together.
         max_bytes: of a picture.
         skips: whether a picture needs no caption, because what it would get is there already.
-        shard: (i, n): only every n-th batch is this job's, from batch i on.
+        write_texts: puts the texts of a recorded batch where they belong, while the batch is still in our hands.
         on_recorded: is told of each batch that was recorded.
+        on_waiting: is told, once, that other workers have all that is left in their hands.
         is_to_stop: asked before each batch is begun; those that were begun are finished.
     """
 
     ledger: Ledger
     number: int
     model: str
-    batch_size: int
+    share: Share
     max_bytes: int
     skips: Skips = field(default=lambda item: False)
+    write_texts: Callable[[Sequence[Done]], None] | None = None
     on_recorded: Callable[[Sequence[Done]], None] = field(default=lambda outcomes: None)
-    shard: tuple[int, int] = (0, 1)
+    on_waiting: Callable[[], None] = field(default=lambda: None)
     is_to_stop: Callable[[], bool] = field(default=lambda: False)
 
     def plan(self, items: Iterable[Item]) -> Counts:
         """Take `items`, sorted by source, as the job's pictures."""
-        return self.ledger.plan(self.number, map(entry_of, items))
+        self.ledger.plan(self.number, map(entry_of, items))
+        return self.counts()
+
+    def counts(self) -> Counts:
+        """How far this job's share is."""
+        return self.ledger.counts(self.number, self.share)
 
     def run(self, caption_batches: CaptionBatches) -> None:
-        """Caption all that is left, or until it `is_to_stop`."""
+        """Caption all that is left, or until it `is_to_stop`.
+
+        What other workers have in their hands is waited for, and taken over if they die.
+        """
+        told = False
+        while True:
+            self._run_once(caption_batches)
+            if self.is_to_stop() or not self.ledger.is_waiting(self.number, self.share):
+                return
+            if not told:
+                self.on_waiting()
+                told = True
+            time.sleep(_POLL_SECONDS)
+
+    def publish(self, write: Callable[[], None]) -> None:
+        """Have the outputs written by one worker at a time; an exception of `write` is passed on."""
+        told = False
+        while not self.ledger.lease_outputs(self.number, seconds=_OUTPUT_SECONDS):
+            if not told:
+                self.on_waiting()
+                told = True
+            if self.is_to_stop():
+                return
+            time.sleep(_POLL_SECONDS)
+        try:
+            write()
+        finally:
+            self.ledger.release(self.number, None)
+
+    def _run_once(self, caption_batches: CaptionBatches) -> None:
         plans: deque[_Plan] = deque()
         asked: dict[bytes, Done | None] = {}  # contents that the model has been asked for, until their last use
 
@@ -95,7 +143,10 @@ class Job:
                 asked[read.digest] = result
             done += [_as(asked[read.digest], read) for read in plan.repeats]
             everything = [*plan.known, *done]
-            self.ledger.record(self.number, plan.batch, everything)
+            self.ledger.record(self.number, plan.batch, everything, release=self.write_texts is None)
+            if self.write_texts is not None:
+                self.write_texts(everything)
+                self.ledger.release(self.number, plan.batch)
             waiting = {read.digest for later in plans for read in (*later.asked, *later.repeats)}
             for digest in [digest for digest in asked if digest not in waiting]:
                 del asked[digest]
@@ -107,20 +158,25 @@ class Job:
 
     def rows(self, min_confidence: float = 0.0) -> Iterator[tuple[Item, Row]]:
         """Each picture of the job with its row, in order; a caption that is less sure is told as an error."""
-        for entry, found in self.ledger.rows(self.number):
-            yield _row(entry, found, min_confidence)
+        for entry, found in self.ledger.rows(self.number, self.share):
+            yield row_of(entry, found, min_confidence)
+
+    def unwritten(self, min_confidence: float = 0.0) -> Iterator[tuple[Item, Row]]:
+        """The same of those with a caption whose text is not where it belongs yet."""
+        for entry, found in self.ledger.unwritten(self.number, self.share):
+            yield row_of(entry, found, min_confidence)
 
     def rows_of(self, outcomes: Iterable[Done], min_confidence: float = 0.0) -> Iterator[tuple[Item, Row]]:
         """The same of what was just recorded, without what was skipped."""
         for done in outcomes:
             if done.row is not None or done.error is not None:
                 found = dict(done.row) if done.row is not None else {"error": done.error}
-                yield _row(done.entry, found, min_confidence)
+                yield row_of(done.entry, found, min_confidence)
 
     def _lease(self) -> Batch | None:
         if self.is_to_stop():
             return None
-        return self.ledger.lease(self.number, batch_size=self.batch_size, seconds=_LEASE_SECONDS, shard=self.shard)
+        return self.ledger.lease(self.number, self.share, seconds=_LEASE_SECONDS)
 
     def _prepare(self, batch: Batch, asked: dict[bytes, Done | None]) -> _Plan:
         """Read what must be read; ask only for contents that nobody has captioned or is about to."""
@@ -132,11 +188,9 @@ class Job:
                 known.append(Done(entry=pending.entry, digest=None, row=None, error=None))
                 continue
             try:
-                source, digest = _content(item, self.max_bytes)
+                read.append(_read(item, pending.entry, self.max_bytes))
             except ImageError as error:
                 known.append(_failed(pending.entry, error))
-            else:
-                read.append(_Read(pending=pending, source=source, digest=digest))
         results = self.ledger.results(self.number, [each.digest for each in read])
         first: list[_Read] = []
         repeats: list[_Read] = []
@@ -152,10 +206,10 @@ class Job:
 
     def _done(self, read: _Read, outcome: Outcome) -> Done:
         if outcome.error is not None:
-            return _failed(read.pending.entry, outcome.error)
-        if not isinstance(read.source, bytes) and _digest_of(Path(os.fspath(read.source))) != read.digest:
+            return _failed(read.entry, outcome.error)
+        if not isinstance(read.source, bytes) and not _is_still(Path(os.fspath(read.source)), read.status):
             changed = "The file was changed while it was read: run the job again."
-            return _failed(read.pending.entry, UnreadableImage(changed))
+            return _failed(read.entry, UnreadableImage(changed))
         content = row(outcome, image="", model=self.model)
         del content["image"]
         return _captioned(read, content)
@@ -182,7 +236,8 @@ def item_of(entry: Entry) -> Item:
     )
 
 
-def _row(entry: Entry, found: dict[str, Any], min_confidence: float) -> tuple[Item, Row]:
+def row_of(entry: Entry, found: dict[str, Any], min_confidence: float) -> tuple[Item, Row]:
+    """A picture and its row, from what the ledger has of it."""
     item = item_of(entry)
     if found.get("confidence", 1.0) < min_confidence:
         told = f"The confidence {found['confidence']} is below {min_confidence}: '{found['caption']}'."
@@ -190,7 +245,7 @@ def _row(entry: Entry, found: dict[str, Any], min_confidence: float) -> tuple[It
     return item, {"image": item.source, **found}
 
 
-def _content(item: Item, max_bytes: int) -> tuple[ImageSource, bytes]:
+def _read(item: Item, entry: Entry, max_bytes: int) -> _Read:
     """What the reader is given, and the digest of the content.
 
     A small file is read here, once, so that what is captioned is what has this digest even if the file changes; of a
@@ -201,39 +256,46 @@ def _content(item: Item, max_bytes: int) -> tuple[ImageSource, bytes]:
     """
     source = item.load(max_bytes)
     if isinstance(source, bytes):
-        return source, _digest(source)
+        return _Read(entry=entry, source=source, digest=_digest(source), status=None)
     path = Path(os.fspath(source))
     # Of what cannot be read the reader says why; no content has the path for its digest.
-    unread = source, os.fsencode(path)
+    unread = _Read(entry=entry, source=source, digest=os.fsencode(path), status=None)
     try:
         if not path.is_file():  # a pipe would never end
             return unread
         with path.open("rb") as file:
+            # Before it is read: of a file that is changed meanwhile, the next run then sees that it was.
+            status = os.fstat(file.fileno())
             content = file.read(_IN_MEMORY_BYTES + 1)
+            entry = entry._replace(size=status.st_size, mtime_ns=status.st_mtime_ns)
+            if len(content) <= _IN_MEMORY_BYTES:
+                return _Read(entry=entry, source=content, digest=_digest(content), status=None)
+            digest = hashlib.blake2b(content, digest_size=20)
+            while content := file.read(_IN_MEMORY_BYTES):
+                digest.update(content)
     except (OSError, ValueError):
         return unread
-    if len(content) <= _IN_MEMORY_BYTES:
-        return content, _digest(content)
-    digest = _digest_of(path)
-    return unread if digest is None else (source, digest)
+    return _Read(entry=entry, source=source, digest=digest.digest(), status=status)
 
 
 def _digest(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=20).digest()
 
 
-def _digest_of(path: Path) -> bytes | None:
-    """The digest of a file's content; None if it cannot be read."""
-    with suppress(OSError, ValueError), path.open("rb") as file:
-        digest = hashlib.blake2b(digest_size=20)
-        while block := file.read(2**20):
-            digest.update(block)
-        return digest.digest()
-    return None
+def _is_still(path: Path, before: os.stat_result | None) -> bool:
+    """Whether a file is the one that it was, and nobody has written to it."""
+    with suppress(OSError):
+        now = path.stat()
+        if before is not None and stat.S_ISREG(now.st_mode):
+            return all(
+                getattr(now, name) == getattr(before, name)
+                for name in ("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
+            )
+    return False
 
 
 def _captioned(read: _Read, content: dict[str, Any]) -> Done:
-    return Done(entry=read.pending.entry, digest=read.digest, row=content, error=None)
+    return Done(entry=read.entry, digest=read.digest, row=content, error=None)
 
 
 def _failed(entry: Entry, error: ImageError) -> Done:
@@ -244,4 +306,4 @@ def _as(result: Done | None, read: _Read) -> Done:
     """What became of a picture is what became of the one with the same content."""
     if result is None:
         raise AssertionError("a repeated picture comes after the one that it repeats")
-    return Done(entry=read.pending.entry, digest=result.digest, row=result.row, error=result.error)
+    return Done(entry=read.entry, digest=result.digest, row=result.row, error=result.error)

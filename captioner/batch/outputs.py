@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,10 @@ from captioner.batch.writers.jsonl import write_jsonl
 from captioner.batch.writers.metadata import MetadataWriter
 from captioner.batch.writers.parquet import require_pyarrow, write_parquet
 from captioner.batch.writers.rows import Row, Write
-from captioner.batch.writers.shards import ShardWriter
+from captioner.batch.writers.shards import ShardWriter, shard_path
 from captioner.batch.writers.sidecars import SidecarWriter, apply_sidecar, revert_sidecar
 from captioner.errors import ConfigurationError, OutputError
-from captioner.ledger import Change
+from captioner.ledger import Change, Ledger
 
 FORMATS = ("jsonl", "csv", "parquet", "coco", "alt", "shards", "sheet")
 _OF_ENDING = {".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet", ".tar": "shards", ".html": "sheet"}
@@ -85,6 +86,8 @@ class Outputs:
         sidecars, metadata: the texts of single pictures, or None.
         min_confidence: captions that are less sure are left to a person.
         problems: pictures whose text could not be written, with the reason, as they come up.
+        broken: reasons why files could not be written.
+        published: the files that hold what the ledger holds.
     """
 
     style: TextStyle
@@ -93,6 +96,13 @@ class Outputs:
     metadata: MetadataWriter | None = None
     min_confidence: float = 0.0
     problems: dict[str, str] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
+    published: list[OutputFile] = field(default_factory=list)
+
+    @property
+    def have_texts(self) -> bool:
+        """Whether texts of single pictures are written."""
+        return self.sidecars is not None or self.metadata is not None
 
     def skips(self, item: Item) -> bool:
         """Whether a picture needs no caption: all that is asked for is a sidecar, and there is one that stays."""
@@ -106,8 +116,12 @@ class Outputs:
             return False
 
     def write_texts(self, job: Job, rows: Iterable[tuple[Item, Row]]) -> None:
-        """Write the texts of single pictures: what stood there is noted in the ledger before it is touched."""
-        if self.sidecars is None and self.metadata is None:
+        """Write the texts of single pictures, and note which are written.
+
+        What stood there is noted in the ledger before it is touched. A text that is written is not looked at again:
+        whoever edits it has the last word.
+        """
+        if not self.have_texts:
             return
         rest = iter(rows)
         while some := list(islice(rest, _CHANGES_AT_ONCE)):
@@ -118,21 +132,47 @@ class Outputs:
                     self._apply(job, item, change)
                 except OutputError as error:
                     self.problems[item.source] = str(error)
+            written = (os.fsencode(item.source) for item, _ in some if item.source not in self.problems)
+            job.ledger.set_written(job.number, written)
+
+    def is_published(self, job: Job) -> bool:
+        """Whether everything was written, nothing has changed since, and the files are still there."""
+        return job.ledger.is_published(job.number) and all(
+            (shard_path(file.path, 0) if file.format == "shards" else file.path).exists() for file, _ in self.files
+        )
 
     def publish(self, job: Job) -> None:
         """Write everything, from what the ledger holds; nothing if it was written and nothing has changed since.
 
-        Raises:
-            OutputError: a file cannot be written.
+        What cannot be written stands in `problems` and `broken` afterwards; the rest is written all the same.
         """
-        missing = any(not output.path.exists() for output, _ in self.files if output.format != "shards")
-        if job.ledger.is_published(job.number) and not missing:
+        self.published.clear()
+        self.broken.clear()
+        if not self.is_published(job):
+            job.publish(lambda: self._publish(job))
+        else:
+            self.published += [file for file, _ in self.files]
+
+    def _publish(self, job: Job) -> None:
+        if self.is_published(job):  # another worker was first
+            self.published += [file for file, _ in self.files]
             return
-        self.write_texts(job, job.rows(self.min_confidence))
-        for output, write in self.files:
-            write(job.rows(self.min_confidence), output.path, self.style)
-        if not self.problems:
-            job.ledger.set_published(job.number)
+        revision = job.ledger.revision(job.number)
+        self.problems.clear()  # all that is not written is tried again
+        if self.have_texts:
+            self.write_texts(job, job.unwritten(self.min_confidence))
+        for file, write in self.files:
+            self._write_file(job, file, write)
+        if not self.problems and not self.broken:
+            job.ledger.set_published(job.number, revision)
+
+    def _write_file(self, job: Job, file: OutputFile, write: Write) -> None:
+        try:
+            write(job.rows(self.min_confidence), file.path, self.style)
+        except OutputError as error:
+            self.broken.append(str(error))
+        else:
+            self.published.append(file)
 
     def _plan(self, item: Item, row: Row) -> Iterator[Change]:
         for writer in (self.sidecars, self.metadata):
@@ -144,46 +184,75 @@ class Outputs:
                 self.problems[item.source] = str(error)
             else:
                 if change is not None:
-                    yield change
+                    yield replace(change, source=os.fsencode(item.source))
 
     def _apply(self, job: Job, item: Item, change: Change) -> None:
         if self.metadata is None or not change.target.startswith(in_pictures.TARGET):
             apply_sidecar(change)
             return
         self.metadata.apply(change)
-        status = Path(item.path).stat()
-        job.ledger.refresh(job.number, os.fsencode(item.source), size=status.st_size, mtime_ns=status.st_mtime_ns)
+        _refresh(job.ledger, job.number, change)
 
 
-def undo(job: Job, metadata: MetadataWriter | None) -> tuple[int, list[str]]:
+@dataclass(kw_only=True)
+class Undone:
+    """What became of the texts that a job wrote.
+
+    Attributes:
+        back: how many places are now as they were before.
+        edited: the places that stay, because somebody has edited them since, or removed them.
+        problems: places that could not be written, with the reason.
+    """
+
+    back: int = 0
+    edited: list[str] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+def undo(ledger: Ledger, job: int, metadata: MetadataWriter | None) -> Undone:
     """Take back every text that the job wrote and nobody has edited since.
 
-    Returns:
-        how many were taken back, and the names of those that stay because somebody has edited them.
+    The job's captions stay in the ledger, so that its command writes the texts again without captioning anew.
 
-    Raises:
-        ConfigurationError: texts in pictures are to be taken back, and `metadata` is None.
-        OutputError: a file cannot be read or written; what was taken back until then is noted.
+    Args:
+        metadata: takes texts out of pictures; None if the job wrote none.
     """
-    back: list[bytes] = []
-    edited: list[str] = []
-    changes = job.ledger.changes(job.number)
-    try:
-        for change in changes:
-            if not change.target.startswith(in_pictures.TARGET):
-                reverted = revert_sidecar(change)
-            elif metadata is None:
-                raise ConfigurationError("Texts in pictures are to be taken back, which needs exiftool: install it.")
-            else:
-                reverted = metadata.revert(change)
-            if reverted:
-                back.append(change.target)
-            else:
-                edited.append(os.fsdecode(change.target.removeprefix(in_pictures.TARGET)))
-    finally:
-        job.ledger.forget(job.number, back)
-        job.ledger.set_published(job.number, published=False)
-    return len(back), edited
+    done = Undone()
+    rest = iter(ledger.changes(job))
+    while some := list(islice(rest, _CHANGES_AT_ONCE)):
+        back: list[Change] = []
+        for change in some:
+            place = os.fsdecode(change.target.removeprefix(in_pictures.TARGET))
+            try:
+                if _revert(ledger, job, change, metadata):
+                    back.append(change)
+                else:
+                    done.edited.append(place)
+            except OutputError as error:
+                done.problems[place] = str(error)
+        ledger.forget(job, back)
+        done.back += len(back)
+    return done
+
+
+def has_metadata(changes: Iterable[Change]) -> bool:
+    """Whether any of them is a text in a picture."""
+    return any(change.target.startswith(in_pictures.TARGET) for change in changes)
+
+
+def _revert(ledger: Ledger, job: int, change: Change, metadata: MetadataWriter | None) -> bool:
+    if metadata is None or not change.target.startswith(in_pictures.TARGET):
+        return revert_sidecar(change)
+    reverted = metadata.revert(change)
+    _refresh(ledger, job, change)
+    return reverted
+
+
+def _refresh(ledger: Ledger, job: int, change: Change) -> None:
+    """The picture is another file now that text was written into it, but it needs no other caption."""
+    with suppress(FileNotFoundError):
+        status = Path(os.fsdecode(change.target.removeprefix(in_pictures.TARGET))).stat()
+        ledger.refresh(job, change.source, size=status.st_size, mtime_ns=status.st_mtime_ns)
 
 
 def described(outputs: Sequence[OutputFile]) -> list[dict[str, Any]]:

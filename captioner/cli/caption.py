@@ -15,9 +15,10 @@ from captioner.batch.style import TextStyle
 from captioner.batch.survey import Survey
 from captioner.batch.whole_file import write_whole
 from captioner.captions import Caption
-from captioner.cli.caption_job import JobRequest, run_job
+from captioner.cli.caption_job import run_job
 from captioner.cli.decoding_options import chosen_options, decoding_options
 from captioner.cli.job_options import job_options
+from captioner.cli.job_request import JobRequest
 from captioner.cli.model_options import model_options
 from captioner.cli.output import check_folder
 from captioner.cli.printing import printable
@@ -43,61 +44,43 @@ from captioner.images import ImageSource
 def caption(
     context: click.Context,
     /,
-    paths: tuple[Path, ...],
     attention: Path | None,
-    bundle: Path | None,
-    device: str,
-    precision: str,
-    batch_size: int,
-    **others: Any,  # the job's options, and a number or None for each field of DecodingOptions
+    **others: Any,  # see `request_of` and `chosen`
 ) -> None:
     """Caption pictures: files, archives (zip, tar), and folders with everything below them.
 
-    Without --output, --sidecar or --metadata the captions are printed. Otherwise it is a job: it can be interrupted at
-    any moment and goes on when the same command is given again. Folders are searched for jpg, jpeg, png, webp, gif,
-    bmp, tif and tiff files. A decoding option that is not given has the model bundle's value. Exit code 3: done, but
-    some pictures failed.
+    Without --output, --sidecar, --metadata or --ledger the captions are printed. Otherwise it is a job: it can be
+    interrupted at any moment and goes on when the same command is given again. Folders are searched for jpg, jpeg,
+    png, webp, gif, bmp, tif and tiff files. A decoding option that is not given has the model bundle's value. Exit
+    code 3: done, but some pictures failed.
     """
-    if not paths and others["from_file"] is None:
-        raise click.UsageError("Name at least one file or folder, or a list with --from-file.", context)
     try:
-        request = _request(paths, others, bundle, device, precision, batch_size)
-        if request.files or request.sidecar or request.metadata:
-            if attention is not None:
-                raise click.UsageError("--attention is for a picture whose caption is printed.", context)
-            for file in request.files:
-                check_folder(file.path)
-            code = run_job(request, lambda defaults: chosen_options(defaults, _decoding(others)))
+        request = request_of({**context.params})
+        if not request.is_job:
+            code = _print_captions(request, attention, chosen(context.params))
+        elif attention is not None:
+            raise click.UsageError("--attention is for a picture whose caption is printed.", context)
         else:
-            code = _print_captions(request, attention, _decoding(others))
+            code = run_job(request, lambda defaults: chosen_options(defaults, chosen(context.params)))
     except (SourceError, ConfigurationError) as error:
         raise click.UsageError(str(error), context) from error
     if code:
         context.exit(code)
 
 
-def _request(
-    paths: tuple[Path, ...],
-    given: dict[str, Any],
-    bundle: Path | None,
-    device: str,
-    precision: str,
-    batch_size: int,
-) -> JobRequest:
-    """The options as one value; raises ConfigurationError or UsageError where they contradict each other."""
-    outputs, output_format = given["output"], given["output_format"]
-    if output_format is not None and len(outputs) != 1:
-        raise click.UsageError("--format is for a single --output; with several, write FORMAT:FILE.")
-    if output_format is not None:
-        files: tuple[OutputFile, ...] = (OutputFile(output_format, Path(outputs[0])),)
-    else:
-        files = tuple(map(OutputFile.parse, outputs))
+def request_of(given: dict[str, Any]) -> JobRequest:
+    """The parameters of the command as one value.
+
+    Raises:
+        ConfigurationError, UsageError: they contradict each other.
+    """
+    if not given["paths"] and given["from_file"] is None:
+        raise click.UsageError("Name at least one file or folder, or a list with --from-file.")
+    files = _files(given["output"], given["output_format"])
     if given["mirror"] is not None and given["sidecar"] is None:
         raise click.UsageError("--mirror says where sidecars go: give --sidecar txt or --sidecar caption as well.")
-    if given["watch"] and not (files or given["sidecar"] or given["metadata"]):
-        raise click.UsageError("--watch needs an --output, --sidecar or --metadata.")
-    return JobRequest(
-        paths=paths,
+    request = JobRequest(
+        paths=given["paths"],
         list_file=given["from_file"],
         selection=Selection(
             include=given["include"],
@@ -123,11 +106,28 @@ def _request(
         watch=given["watch"],
         shard=_shard(given["shard"]),
         ledger=given["ledger"],
-        bundle=bundle,
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
+        bundle=given["bundle"],
+        device=given["device"],
+        precision=given["precision"],
+        batch_size=given["batch_size"],
     )
+    if not request.is_job and (request.watch or given["shard"] is not None):
+        raise click.UsageError("--watch and --shard need an --output, --sidecar, --metadata or --ledger.")
+    if request.watch and given["shard"] is not None:
+        raise click.UsageError("--watch and --shard do not go together: shares are of a list that stays.")
+    return request
+
+
+def _files(outputs: tuple[str, ...], output_format: str | None) -> tuple[OutputFile, ...]:
+    if output_format is not None and len(outputs) != 1:
+        raise click.UsageError("--format is for a single --output; with several, write FORMAT:FILE.")
+    if output_format is not None:
+        files: tuple[OutputFile, ...] = (OutputFile(output_format, Path(outputs[0])),)
+    else:
+        files = tuple(map(OutputFile.parse, outputs))
+    for file in files:
+        check_folder(file.path)
+    return files
 
 
 def _shard(text: str | None) -> tuple[int, int]:
@@ -140,7 +140,8 @@ def _shard(text: str | None) -> tuple[int, int]:
     return int(number) - 1, int(total)
 
 
-def _decoding(given: dict[str, Any]) -> dict[str, Any]:
+def chosen(given: dict[str, Any]) -> dict[str, Any]:
+    """The decoding options among the parameters: a value, or None if it was not given."""
     import dataclasses
 
     from captioner.decoding.options import DecodingOptions

@@ -2,109 +2,72 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Protocol
 
 import click
 
 from captioner.batch.items import Item
-from captioner.batch.job import Job
-from captioner.batch.outputs import OutputFile, Outputs, described
-from captioner.batch.policies import Existing
-from captioner.batch.selection import Selection
+from captioner.batch.job import Job, item_of
+from captioner.batch.outputs import OutputFile, Outputs
 from captioner.batch.sources import find_items, read_list
-from captioner.batch.style import TextStyle
 from captioner.batch.survey import Survey
 from captioner.batch.watch import watch
+from captioner.batch.writers.contact_sheet import Thumbnail
 from captioner.batch.writers.exiftool import ExifTool
 from captioner.batch.writers.metadata import MetadataWriter
 from captioner.batch.writers.sidecar_names import SidecarNames
 from captioner.batch.writers.sidecars import SidecarWriter
 from captioner.captions import Outcome
+from captioner.cli.job_request import JobRequest
 from captioner.cli.progress import JobProgress
+from captioner.cli.stop_signal import sleep_until, stopping
 from captioner.cli.summary import tell_summary
 from captioner.decoding.options import DecodingOptions
-from captioner.geometry import Geometry
 from captioner.images import DEFAULT_LIMITS, ImageSource
-from captioner.ledger import Counts, Ledger
+from captioner.ledger import Counts, Done, Ledger
 from captioner.manifest import default_bundle, digest_of, read_manifest
 
-LEDGER = ".captioner.ledger"
 
-
-@dataclass(frozen=True, kw_only=True)
-class JobRequest:
-    """A folder job as the command line says it; see captioner/cli/job_options.py for what the words mean."""
-
-    paths: tuple[Path, ...]
-    list_file: str | None
-    selection: Selection
-    files: tuple[OutputFile, ...]
-    sidecar: str | None
-    mirror: Path | None
-    metadata: bool
-    existing: Existing
-    style: TextStyle
-    min_confidence: float
-    dry_run: bool
-    watch: bool
-    shard: tuple[int, int]
-    ledger: Path | None
-    bundle: Path | None
-    device: str
-    precision: str
-    batch_size: int
+class BatchCaptioner(Protocol):
+    """What a job asks of a `Captioner`."""
 
     @property
-    def ledger_file(self) -> Path:
-        """Where the job is recorded: beside what it writes; in memory if that is a device, or nothing."""
-        if self.dry_run:
-            return Path(":memory:")
-        if self.ledger is not None:
-            return self.ledger
-        if self.files:
-            first = next((file.path for file in self.files if not file.path.is_relative_to("/dev")), None)
-            return Path(":memory:") if first is None else first.parent / LEDGER
-        top = self.mirror or (self.paths[0] if self.paths else Path())
-        return (top if top.is_dir() or top == self.mirror else top.parent) / LEDGER
+    def precision(self) -> str:
+        """In which the encoder runs."""
 
-    def key(self, options: DecodingOptions, model: str) -> tuple[str, dict[str, Any], str]:
-        """The digest of the command, the command for people, and the digest of what captions depend on."""
-        settings = {"model": model, "precision": self.precision, **options.to_dict()}
-        command = {
-            "folder": str(Path.cwd()),
-            "paths": [str(path) for path in self.paths],
-            "list": self.list_file,
-            "include": self.selection.include,
-            "exclude": self.selection.exclude,
-            "hidden": self.selection.hidden,
-            "follow_links": self.selection.follow_links,
-            "outputs": described(self.files),
-            "sidecar": self.sidecar,
-            "mirror": None if self.mirror is None else str(self.mirror.absolute()),
-            "metadata": self.metadata,
-            "existing": str(self.existing),
-            "style": asdict(self.style),
-            "min_confidence": self.min_confidence,
-            "shard": self.shard,
-            "batch_size": self.batch_size,
-            "settings": settings,
-        }
-        return _digest(command), command, _digest(settings)
+    def stream_batches(
+        self, batches: Iterable[Sequence[ImageSource]], options: DecodingOptions | None = None
+    ) -> Iterator[list[Outcome]]:
+        """The outcomes of each batch, in order; a batch may be empty."""
+
+    def close(self) -> None:
+        """End what it has started."""
 
 
-def run_job(request: JobRequest, choose: Callable[[DecodingOptions], DecodingOptions]) -> int:
+OpenCaptioner = Callable[[Path, str, str], BatchCaptioner]  # from a bundle, a device and a precision
+
+
+def open_captioner(bundle: Path, device: str, precision: str) -> BatchCaptioner:
+    """The Captioner of a bundle; its module takes seconds to import."""
+    from captioner.prediction import Captioner
+
+    return Captioner.from_bundle(bundle, device=device, precision=precision)
+
+
+def run_job(
+    request: JobRequest,
+    choose: Callable[[DecodingOptions], DecodingOptions],
+    open_captioner: OpenCaptioner = open_captioner,
+) -> int:
     """Do the job; returns the command's exit code.
 
     Args:
         choose: the decoding options of the command line in place of the bundle's own.
+        open_captioner: is called when there is something to caption.
     """
     bundle = default_bundle() if request.bundle is None else request.bundle
     manifest = read_manifest(bundle)
@@ -113,67 +76,114 @@ def run_job(request: JobRequest, choose: Callable[[DecodingOptions], DecodingOpt
     key, command, settings = request.key(options, model)
     survey = Survey()
     items = _items(request, survey)
-    with Ledger(request.ledger_file) as ledger, _stop_signal() as is_to_stop:
-        number = ledger.job(key=key, command=command, settings=settings)
+    with ExitStack() as parts:
         outputs = Outputs(style=request.style, min_confidence=request.min_confidence)
+        if request.metadata:
+            exiftool = parts.enter_context(ExifTool())
+            outputs.metadata = MetadataWriter(style=request.style, exiftool=exiftool)
+        thumbnail = thumbnail_maker(request.files, parts)
+        outputs.files = [(file, file.writer(thumbnail)) for file in request.files]
+        is_to_stop = parts.enter_context(stopping())
+        # What is missing is known by now: from here on the ledger is written, but not by a dry run.
+        if request.mirror is not None and not request.dry_run:
+            request.mirror.mkdir(parents=True, exist_ok=True)
+        begin = Ledger.copied if request.dry_run else Ledger
+        ledger = parts.enter_context(begin(request.ledger_file))
         job = Job(
             ledger=ledger,
-            number=number,
+            number=ledger.job(key=key, command=command, settings=settings),
             model=model,
-            batch_size=request.batch_size,
+            share=request.share,
             max_bytes=DEFAULT_LIMITS.max_bytes,
-            shard=request.shard,
             skips=outputs.skips,
+            on_waiting=lambda: click.echo("Waiting for others that work on the same job.", err=True),
             is_to_stop=is_to_stop,
         )
+        work = _Work(request, job, outputs, partial(_opened, open_captioner, request, bundle, job), options)
+        parts.callback(work.close)
+        new = _watched(request, survey, is_to_stop)
         counts = job.plan(items)
-        if counts.total == 0 and not request.watch:
+        if new is None and counts.total == 0 and next(job.items(), None) is None:
             raise click.ClickException("No pictures found: check the paths and the patterns.")
-        with _Work(request, bundle, options, job, outputs) as work:
-            if request.dry_run:
-                return _tell_plan(request, outputs, job, counts)
-            work.caption(counts)
-            if request.watch and not is_to_stop():
-                _watch(request, survey, work, is_to_stop)
+        if request.dry_run:
+            work.name_sidecars()
+            return _tell_plan(request, outputs, job)
+        work.caption(counts)
+        if new is not None:
+            work.watch(new)
         return tell_summary(job, outputs, survey, request.ledger_file, interrupted=is_to_stop())
 
 
-class _Work:
-    """The model, loaded when there is something to caption, and the outputs."""
+def thumbnail_maker(files: Iterable[OutputFile], parts: ExitStack) -> Thumbnail:
+    """What makes the pictures of a contact sheet, if there is one among `files`; it is ended with `parts`."""
+    if all(file.format != "sheet" for file in files):
+        return lambda item: None
+    from captioner.batch.thumbnails import Thumbnails
 
-    def __init__(self, request: JobRequest, bundle: Path, options: DecodingOptions, job: Job, outputs: Outputs) -> None:
-        self.request, self.bundle, self.options, self.job, self.outputs = request, bundle, options, job, outputs
-        self._captioner: Any = None  # a Captioner, whose module takes seconds to import
-        self._exiftool = ExifTool() if request.metadata else None
-        if self._exiftool is not None:
-            outputs.metadata = MetadataWriter(style=request.style, exiftool=self._exiftool)
-        self._reader: Any = None  # a Reader of small pictures, if a contact sheet is to be made
-        outputs.files = [(file, file.writer(self._thumbnail)) for file in request.files]
-        self.name_sidecars()
+    return parts.enter_context(Thumbnails())
+
+
+class _Work:
+    """A job with its model, which is loaded when there is something to caption, and its outputs."""
+
+    def __init__(
+        self,
+        request: JobRequest,
+        job: Job,
+        outputs: Outputs,
+        opened: Callable[[], BatchCaptioner],
+        options: DecodingOptions,
+    ) -> None:
+        self._request, self._job, self._outputs, self._opened, self._options = request, job, outputs, opened, options
+        self._captioner: BatchCaptioner | None = None
 
     def name_sidecars(self) -> None:
         """Give every sidecar its place, which depends on all pictures of the job."""
-        request = self.request
+        request = self._request
         if request.sidecar is not None:
-            names = SidecarNames.of(self.job.items(), suffix=f".{request.sidecar}", mirror=request.mirror)
-            self.outputs.sidecars = SidecarWriter(names=names, style=request.style, policy=request.existing)
+            names = SidecarNames.of(self._job.items(), suffix=f".{request.sidecar}", mirror=request.mirror)
+            self._outputs.sidecars = SidecarWriter(names=names, style=request.style, policy=request.existing)
 
     def caption(self, counts: Counts) -> None:
-        """Caption what is left, and write everything if nothing is left then."""
-        job = self.job
+        """Caption what is left, and write everything if nothing is left then; `counts` is how far the job is."""
+        job, outputs = self._job, self._outputs
+        if counts.pending or not outputs.is_published(job):
+            self.name_sidecars()
         if counts.pending:
+            if outputs.have_texts:
+                job.write_texts = self._write_texts
             with JobProgress(counts) as progress:
-
-                def recorded(outcomes: Sequence[Any]) -> None:
-                    progress.advance(outcomes)
-                    rows = job.rows_of(outcomes, self.outputs.min_confidence)
-                    self.outputs.write_texts(job, rows)
-
-                job.on_recorded = recorded
+                job.on_recorded = progress.advance
                 job.run(self._caption_batches)
-        now = job.ledger.counts(job.number)
-        if not job.is_to_stop() and (now.done or now.skipped or not now.failed):  # else what is there stays
-            self.outputs.publish(job)
+            counts = job.counts()
+        if not job.is_to_stop():
+            self._publish(counts)
+
+    def watch(self, new: Iterator[list[Item]]) -> None:
+        """Take new pictures into the job as they are complete, and write everything after each lot.
+
+        Ctrl-C is how this ends, so what is done by then is written, even if some of a lot is left.
+        """
+        known = {item.source: item for item in self._job.items()}
+        for found in new:
+            known.update((item.source, item) for item in found)
+            self.caption(self._job.plan(item for _, item in sorted(known.items())))
+            if self._job.is_to_stop():
+                break
+        self._publish(self._job.counts())
+
+    def close(self) -> None:
+        """End the model."""
+        if self._captioner is not None:
+            self._captioner.close()
+
+    def _publish(self, counts: Counts) -> None:
+        if counts.done or counts.skipped or not counts.failed:  # else what is there stays
+            self._outputs.publish(self._job)
+
+    def _write_texts(self, outcomes: Sequence[Done]) -> None:
+        rows = self._job.rows_of(outcomes, self._outputs.min_confidence)
+        self._outputs.write_texts(self._job, rows)
 
     def _caption_batches(self, batches: Iterable[Sequence[ImageSource]]) -> Iterator[list[Outcome]]:
         """As Captioner.stream_batches; the model is loaded when the first batch has something for it."""
@@ -182,38 +192,17 @@ class _Work:
             if not batch:
                 yield []
                 continue
-            yield from self._model().stream_batches(_with(batch, rest), self.options)
+            if self._captioner is None:
+                self._captioner = self._opened()
+            yield from self._captioner.stream_batches(_with(batch, rest), self._options)
 
-    def _model(self) -> Any:
-        if self._captioner is None:
-            from captioner.prediction import Captioner
 
-            ledger, number = self.job.ledger, self.job.number
-            precision = ledger.settled(number, "precision") or self.request.precision
-            self._captioner = Captioner.from_bundle(self.bundle, device=self.request.device, precision=precision)
-            # the timed probe may choose otherwise next time: a job keeps to one precision
-            ledger.settle(number, "precision", self._captioner.precision)
-        return self._captioner
-
-    def _thumbnail(self, item: Item) -> bytes | None:
-        from captioner.errors import ImageError
-        from captioner.pictures.cards import DISPLAY_SIZE, DisplayPicture
-        from captioner.reader import Reader
-
-        if self._reader is None:
-            self._reader = Reader(Geometry(resize="fit", size=DISPLAY_SIZE))
-        try:
-            return DisplayPicture.of(self._reader.submit(item.load()).result()).jpeg
-        except ImageError:
-            return None
-
-    def __enter__(self) -> _Work:
-        return self
-
-    def __exit__(self, *of_error: object) -> None:
-        for part in (self._captioner, self._reader, self._exiftool):
-            if part is not None:
-                part.close()
+def _opened(open_captioner: OpenCaptioner, request: JobRequest, bundle: Path, job: Job) -> BatchCaptioner:
+    precision = job.ledger.settled(job.number, "precision") or request.precision
+    captioner = open_captioner(bundle, request.device, precision)
+    # The timed probe may choose otherwise next time: a job keeps to one precision.
+    job.ledger.settle(job.number, "precision", captioner.precision)
+    return captioner
 
 
 def _items(request: JobRequest, survey: Survey) -> Iterator[Item]:
@@ -221,22 +210,19 @@ def _items(request: JobRequest, survey: Survey) -> Iterator[Item]:
     return find_items(request.paths, request.selection, survey, listed=listed)
 
 
-def _watch(request: JobRequest, survey: Survey, work: _Work, is_to_stop: Callable[[], bool]) -> None:
-    """Take new pictures into the job as they are complete, and write everything after each lot."""
-    known = {item.source: item for item in work.job.items()}
-    for found in watch(request.paths, request.selection, survey):
-        known.update((item.source, item) for item in found)
-        counts = work.job.plan(item for _, item in sorted(known.items()))
-        work.name_sidecars()
-        work.caption(counts)
-        if is_to_stop():
-            return
+def _watched(request: JobRequest, survey: Survey, is_to_stop: Callable[[], bool]) -> Iterator[list[Item]] | None:
+    if not request.watch:
+        return None
+    return watch(request.paths, request.selection, survey, sleep=partial(sleep_until, is_to_stop))
 
 
-def _tell_plan(request: JobRequest, outputs: Outputs, job: Job, counts: Counts) -> int:
+def _tell_plan(request: JobRequest, outputs: Outputs, job: Job) -> int:
     """What would be done."""
-    skipped = sum(outputs.skips(item) for item in job.items())
-    click.echo(f"{counts.pending - skipped} pictures would be captioned.")
+    pending = [
+        item_of(standing.entry) for standing in job.ledger.standings(job.number, job.share) if standing.row is None
+    ]
+    skipped = sum(map(outputs.skips, pending))
+    click.echo(f"{len(pending) - skipped} pictures would be captioned.")
     if skipped:
         click.echo(f"{skipped} pictures would be skipped: their texts are there already.")
     for file, _ in outputs.files:
@@ -249,29 +235,6 @@ def _tell_plan(request: JobRequest, outputs: Outputs, job: Job, counts: Counts) 
     return 0
 
 
-@contextmanager
-def _stop_signal() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C was pressed once, which lets the batches in flight finish; twice, it interrupts at once."""
-    pressed = False
-
-    def press(number: int, frame: FrameType | None) -> None:
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-        click.echo("\nFinishing the batches in flight; press Ctrl-C again to stop at once.", err=True)
-
-    before = signal.signal(signal.SIGINT, press)
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _with(first: Sequence[ImageSource], rest: Iterator[Sequence[ImageSource]]) -> Iterator[Sequence[ImageSource]]:
     yield first
     yield from rest
-
-
-def _digest(values: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()

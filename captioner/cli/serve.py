@@ -3,51 +3,94 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 
-@click.command
+@click.command(
+    epilog="Every setting of docs/service.md can also be given in the environment, such as CAPTIONER_PORT=8000; "
+    "an option wins."
+)
 @click.option(
     "--bundle",
     metavar="FOLDER",
+    envvar="CAPTIONER_BUNDLE",
     type=click.Path(path_type=Path),
     help="The model bundle; the shipped one if not given.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="The port; 0 takes any free one."
+    "--device",
+    envvar="CAPTIONER_DEVICE",
+    type=click.Choice(["cpu", "cuda", "auto"]),
+    default="cpu",
+    show_default=True,
+    help="Where the model runs; auto is cuda where there is one.",
 )
+@click.option("--host", help="The address to listen on; 127.0.0.1 if not given.")
+@click.option("--port", type=click.IntRange(0, 65535), help="The port; 0 takes any free one; 8000 if not given.")
 @click.option(
     "--threads",
     type=click.IntRange(2),
-    default=16,
-    show_default=True,
-    help="Worker threads. Half of them may wait for captions; the rest keep answering and turn away what is too much.",
+    help="Worker threads, 16 if not given. Half of them may wait for captions; the rest keep answering and turn away "
+    "what is too much.",
 )
 @click.option(
     "--processes",
+    envvar="CAPTIONER_PROCESSES",
     type=click.IntRange(1),
     help="Processes that read pictures, of 1 GiB at most each; one a processor, but no more than 8, if not given.",
 )
-def serve(bundle: Path | None, host: str, port: int, threads: int, processes: int | None) -> None:
+@click.option(
+    "--keys-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The digests of API keys, a line each. With it, whoever asks for a caption needs a key.",
+)
+@click.option(
+    "--no-auth",
+    is_flag=True,
+    default=None,
+    help="Listen on an address that other machines reach without asking anybody for a key.",
+)
+@click.option(
+    "--new-key",
+    is_flag=True,
+    help="Make an API key and exit: its line for the file of keys goes to standard output, the key itself, which is "
+    "kept nowhere, to standard error.",
+)
+def serve(bundle: Path | None, device: str, processes: int | None, new_key: bool, **chosen: Any) -> None:
     """Serve captions over HTTP, with a page for people at the address that is printed.
 
-    Stop it with Ctrl-C or SIGTERM: the requests that were accepted are answered first.
+    Stop it with Ctrl-C or SIGTERM: the requests that were accepted are answered first. SIGHUP has it load its model and
+    its keys again. It writes a line of JSON for each request to standard error.
     """
+    import os
+
+    if new_key:
+        from service.keys import new_key as make_key
+
+        key, line = make_key()
+        click.echo(f"The key, shown this once: {key}", err=True)
+        click.echo(line)
+        return
+
     from captioner.prediction import Captioner
+    from service import logs
     from service.server import serve as run_server
     from service.settings import Settings
 
-    settings = Settings(host=host, port=port, threads=threads, max_waiting=threads // 2)
-    if not settings.is_local:
+    given = {name: value for name, value in chosen.items() if value is not None}  # of any of the settings' types
+    settings = Settings.from_environment(os.environ, **given)
+    if not settings.is_local and settings.no_auth:
         click.echo(
-            f"captioner: warning: {host} can be reached from other machines, and whoever reaches it may use it; "
-            "put a proxy with access control in front.",
+            f"captioner: warning: {settings.host} can be reached from other machines, and whoever reaches it may use "
+            "it; put a proxy with access control in front.",
             err=True,
         )
+    logs.configure()
     run_server(
-        lambda: Captioner.from_bundle(bundle, limits=settings.limits, processes=processes),
+        lambda: Captioner.from_bundle(bundle, device=device, limits=settings.limits, processes=processes),
         settings,
         announce=lambda url: click.echo(f"Captions at {url} (stop with Ctrl-C)"),
     )

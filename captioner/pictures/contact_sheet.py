@@ -10,15 +10,11 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
-from pathlib import Path
 from string import Template
 
 from captioner.pictures.cards import text
+from captioner.pictures.page import TextSink, read, style_and_script
 from captioner.pictures.percent import percent
-from captioner.pictures.report import TextSink
-
-_FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +55,10 @@ class ContactSheet:
 
 def write_contact_sheet(sheet: ContactSheet, file: TextSink) -> None:
     """Write the whole page into `file`, entry by entry."""
-    head, tail = _read("contact_sheet.html").split("<!-- entries -->")
-    entry = Template(_read("contact_sheet_entry.html"))
-    style, script = _read("contact_sheet.css"), _read("contact_sheet.js")
+    head, tail = read("contact_sheet.html").split("<!-- entries -->")
+    entry = Template(read("contact_sheet_entry.html"))
     values = {
-        "style": style,
-        "style_hash": _hash(style),
-        "script": script,
-        "script_hash": _hash(script),
+        **style_and_script("contact_sheet"),
         "count": text(_count(sheet)),
         "models": text(", ".join(sheet.models) or "no model"),
     }
@@ -101,12 +93,3 @@ def _count(sheet: ContactSheet) -> str:
         return f"The {sheet.shown:,} least confident of {sheet.total:,} pictures, the least confident first."
     pictures = "1 picture" if sheet.shown == 1 else f"{sheet.shown:,} pictures, the least confident first"
     return f"{pictures}."
-
-
-def _read(name: str) -> str:
-    return (_FOLDER / name).read_text(encoding="utf-8")
-
-
-def _hash(content: str) -> str:
-    """As Content Security Policy Level 3, section 2.3.1, has it."""
-    return f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'"

@@ -8,29 +8,18 @@ The page asks no other host for anything: its Content-Security-Policy names its 
 from __future__ import annotations
 
 import random
-from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from hashlib import sha256
-from pathlib import Path
 from string import Template
-from typing import Protocol
 
 from captioner.pictures import charts
 from captioner.pictures.cards import Example, card, text
 from captioner.pictures.charts import CurveChart, Reliability
+from captioner.pictures.page import TextSink, read, style_and_script
 
-_FOLDER = Path(__file__).parent
 _SEED = 1  # of the random examples: everyone who opens a report sees the same ones
 _FEW = 4  # best, worst and random examples each that are shown without a script
 _LIMITS = (1, 10, 100, 200, 500, 1000)  # to which the line of a score may run
-
-
-class TextSink(Protocol):
-    """What a report is written to: an open text file (UTF-8) or a WholeFile."""
-
-    def write(self, text: str, /) -> object:
-        """Appends `text`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,14 +75,10 @@ class Report:
 
 def write_report(report: Report, file: TextSink) -> None:
     """Write the whole page into `file`, example by example."""
-    head, tail = _read("report.html").split("<!-- examples -->")
-    style, script = _read("report.css"), _read("report.js")
+    head, tail = read("report.html").split("<!-- examples -->")
     values = {
         "title": text(report.title),
-        "style": style,
-        "style_hash": _hash(style),
-        "script": script,
-        "script_hash": _hash(script),
+        **style_and_script("report"),
         "scores": _scores(report),
         "signature": _signature(report.signature),
         "facts": _section("What the scores hide", "".join(map(_fact_group, report.facts))),
@@ -135,15 +120,6 @@ class _Few:
             f'<h3 class="kind">{title}</h3>' + "".join(content for _, _, content in kept)
             for title, kept in self._kept.items()
         )
-
-
-def _read(name: str) -> str:
-    return (_FOLDER / name).read_text(encoding="utf-8")
-
-
-def _hash(content: str) -> str:
-    """As Content Security Policy Level 3, section 2.3.1, has it."""
-    return f"'sha256-{b64encode(sha256(content.encode()).digest()).decode()}'"
 
 
 def _scores(report: Report) -> str:

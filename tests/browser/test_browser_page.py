@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import base64
-import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, FilePayload, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, FilePayload, Page, expect
 
 from service.app import create_app
 from service.server import Server, listen
 from service.settings import Settings
 from tests.service.fake_captioner import FakeCaptioner, make_picture
 
-CHROMIUM = shutil.which("chromium")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PASTE_OR_DROP = """([kind, base64]) => {
   const bytes = Uint8Array.from(atob(base64), (one) => one.charCodeAt(0));
   const transfer = new DataTransfer();
@@ -38,17 +29,6 @@ LOADS_AGAIN = """image => new Promise((done) => {
   other.onerror = () => done(false);
   other.src = image.src;
 })"""
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (apt-get install chromium)")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """One Chromium for this file."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -70,25 +50,11 @@ def url(captioner: FakeCaptioner) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(browser: Browser, url: str) -> Iterator[Page]:
-    """The page, whose script raised nothing and which asked no other host for anything."""
-    context = browser.new_context(viewport={"width": 1280, "height": 860})
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page = context.new_page()
-    errors: list[str] = []
-    addresses: list[str] = []
-
-    def remember(request: Request) -> None:
-        addresses.append(request.url)
-
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text) if "Content Security" in message.text else None)
-    page.on("request", remember)
-    page.goto(url)
-    yield page
-    assert errors == []
-    assert all(address.startswith((url, f"blob:{url}")) for address in addresses)
-    context.close()
+def page(url: str, open_page: Callable[[str], Page]) -> Page:  # the page closes before its server does
+    """The page, with the clipboard."""
+    page = open_page(url)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    return page
 
 
 def photo(name: str, colour: str = "teal") -> FilePayload:

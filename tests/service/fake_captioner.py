@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import math
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
-from captioner.captions import Alternative, Caption, Outcome, Word
+from captioner.captions import Alternative, Caption, Outcome, SentenceScore, Word
 from captioner.decoding.options import DecodingOptions
 from captioner.errors import ImageError
 from captioner.images import ImageSource, read_image
+from service.batching import Pixels
 
 WORDS = (("a", 0.91), ("<b>dog</b>", 0.62), ("runs", 0.48), ("on", 0.8), ("grass", 0.004))
 
@@ -42,7 +45,7 @@ def make_caption(num_captions: int) -> Caption:
 
 
 class FakeCaptioner:
-    """Satisfies `service.captioning.Engine`. `gate` lets a test hold every request inside the model."""
+    """Satisfies `service.captioning.Engine`. `gate` lets a test hold every batch inside the model."""
 
     def __init__(self) -> None:
         self.model = "fake@0123456789ab"
@@ -54,27 +57,63 @@ class FakeCaptioner:
         }
         self.gate = threading.Event()
         self.gate.set()
-        self.arrived = threading.Semaphore(0)
-        self.asked: list[DecodingOptions | None] = []
-        self.failure: Exception | None = None
+        self.arrived = threading.Semaphore(0)  # released for every picture, before it is read
+        self.asked: list[DecodingOptions | None] = []  # of every search
+        self.captioned = 0  # pictures
+        self.failure: Exception | None = None  # of every batch
+
+    def read(self, source: ImageSource) -> Future[Pixels]:
+        """The picture's own pixels, read before this returns."""
+        self.arrived.release()
+        future: Future[Pixels] = Future()
+        try:
+            future.set_result(np.array(read_image(source).resize((4, 4))))
+        except ImageError as error:
+            future.set_exception(error)
+        return future
+
+    def encode(self, pixels: Pixels) -> Pixels:
+        """The pixels as their own features; waits for the gate, and raises `failure` when a test has set one."""
+        assert self.gate.wait(20)
+        if self.failure is not None:
+            raise self.failure
+        return pixels
+
+    def caption_features(self, features: Pixels, options: DecodingOptions | None = None) -> list[Caption]:
+        """One caption for all."""
+        self.asked.append(options)
+        self.captioned += len(features)
+        return [make_caption((options or self.options).num_captions) for _ in features]
+
+    def score_features(self, features: Pixels, sentences: Sequence[Sequence[str]]) -> list[tuple[SentenceScore, ...]]:
+        """A sentence of many words has a low score."""
+        return [tuple(make_score(sentence) for sentence in each) for _, each in zip(features, sentences, strict=True)]
 
     def stream(
         self, sources: Iterable[ImageSource], options: DecodingOptions | None = None, *, batch_size: int = 32
     ) -> Iterator[Outcome]:
-        """One outcome a source; raises `failure` when a test has set one."""
-        self.asked.append(options)
-        self.arrived.release()
-        assert self.gate.wait(20)
-        if self.failure is not None:
-            raise self.failure
+        """One outcome a source."""
         for source in sources:
             try:
-                read_image(source)
+                pixels = self.read(source).result()
             except ImageError as error:
                 yield Outcome(source=source, caption=None, error=error)
             else:
-                caption = make_caption((options or self.options).num_captions)
+                (caption,) = self.caption_features(self.encode(pixels[None]), options)
                 yield Outcome(source=source, caption=caption, error=None)
+
+
+def make_score(sentence: str) -> SentenceScore:
+    """Every word, and the end, has the probability 1/e."""
+    words = sentence.split()
+    return SentenceScore(
+        sentence=sentence,
+        log_probability=-1.0 * (len(words) + 1),
+        score=-1.0,
+        margin=None,
+        words=tuple(Word(word=word, probability=math.exp(-1)) for word in words),
+        unknown=(),
+    )
 
 
 def make_picture(colour: str = "teal", kind: str = "PNG") -> bytes:

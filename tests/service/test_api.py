@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import io
 import random
 import threading
 from typing import Any
 
+import numpy as np
 import pytest
 from flask import request
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from captioner.captions import Caption
 from captioner.decoding.options import DecodingOptions
 from captioner.errors import ConfigurationError
 from captioner.images import ImageLimits
 from service.app import create_app
+from service.batching import Pixels
 from service.settings import Settings
 from tests.service.fake_captioner import FakeCaptioner, make_picture
 
@@ -142,7 +147,7 @@ def test_no_picture(client: FlaskClient) -> None:
     assert client.post("/v1/captions", data=b"--", content_type="multipart/form-data").status_code == 422
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "application/json", ""])
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])
 def test_other_bodies(client: FlaskClient, content_type: str) -> None:
     response = client.post("/v1/captions", data=b"a=1", content_type=content_type)
     assert response.status_code == 415
@@ -157,7 +162,7 @@ def test_too_many_pictures(client: FlaskClient, picture: bytes) -> None:
     four = post(client, *[(f"{number}.png", picture) for number in range(4)])
     assert four.status_code == 413
     assert "at most 3" in detail(four)
-    many_parts = client.post("/v1/captions", data={"beam_size": ["3"] * 40}, content_type="multipart/form-data")
+    many_parts = client.post("/v1/captions", data={"beam_size": ["3"] * 80}, content_type="multipart/form-data")
     assert many_parts.status_code == 413
 
 
@@ -265,3 +270,148 @@ def test_settings_refuse_contradictions() -> None:
 )
 def test_which_hosts_are_local(host: str, local: bool) -> None:
     assert Settings(host=host).is_local is local
+
+
+class Attentive(FakeCaptioner):
+    """Looks at one of 2 x 2 places for each word."""
+
+    def caption_features(self, features: Pixels, options: DecodingOptions | None = None) -> list[Caption]:
+        looked = np.full((5, 2, 2), 1 / 3, np.float32)
+        return [dataclasses.replace(each, attention=looked) for each in super().caption_features(features, options)]
+
+
+@pytest.mark.parametrize("form", ["json", "query", "multipart"])
+def test_attention_on_request(picture: bytes, form: str) -> None:
+    client = create_app(Attentive(), Settings()).test_client()
+    if form == "json":
+        answer = post_json(client, images=[encoded(picture), "AAAA"], attention=True)
+    elif form == "query":
+        answer = post(client, ("a.png", picture), ("b.png", b"AAA"), query="?attention=true")
+    else:
+        answer = post(client, ("a.png", picture), ("b.png", b"AAA"), attention="true")
+    good, bad = answer.get_json()["captions"]
+    assert good["attention"] == [[[0.3333, 0.3333], [0.3333, 0.3333]]] * len(good["words"])
+    assert set(bad) == {"image", "error"}
+    (without,) = post(client, ("a.png", picture)).get_json()["captions"]
+    assert "attention" not in without
+
+
+def test_a_model_without_attention_says_null(client: FlaskClient, picture: bytes) -> None:
+    (row,) = post_json(client, images=[encoded(picture)], attention=True).get_json()["captions"]
+    assert row["attention"] is None
+
+
+def test_timings(client: FlaskClient, picture: bytes) -> None:
+    assert 0 <= post(client, ("a.png", picture)).get_json()["timings"]["total_seconds"] < 10
+
+
+def encoded(data: bytes) -> str:
+    """Base64."""
+    return base64.b64encode(data).decode()
+
+
+def post_json(client: FlaskClient, path: str = "/v1/captions", **members: object) -> TestResponse:
+    """A JSON request."""
+    return client.post(path, json=members)
+
+
+def test_json_with_base64_and_data_urls(client: FlaskClient, captioner: FakeCaptioner, picture: bytes) -> None:
+    images = [encoded(picture), f"data:image/png;base64,{encoded(picture)}", encoded(b"no picture")]
+    response = post_json(client, images=images, beam_size=5, length_penalty=1, num_captions=2.0)
+    assert response.status_code == 200
+    first, second, bad = response.get_json()["captions"]
+    assert [row["image"] for row in (first, second, bad)] == ["image-1", "image-2", "image-3"]
+    assert first["caption"] == second["caption"]
+    assert bad["error"]["type"] == "UnreadableImage"
+    assert set(captioner.asked) == {DecodingOptions(beam_size=5, num_captions=2, length_penalty=1.0)}
+    assert post_json(client, images=encoded(picture)).status_code == 200  # one, without a list
+
+
+def test_json_options_may_stand_in_the_query_once(client: FlaskClient, picture: bytes) -> None:
+    path = "/v1/captions?beam_size=4"
+    assert post_json(client, path, images=[encoded(picture)], num_captions=4).status_code == 200
+    assert "once" in detail(post_json(client, path, images=[encoded(picture)], beam_size=4))
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ({"beams": 3}, "no option"),
+        ({"beam_size": "3"}, "whole number"),
+        ({"beam_size": True}, "whole number"),
+        ({"beam_size": None}, "whole number"),
+        ({"beam_size": 2.5}, "whole number"),
+        ({"beam_size": 1e300}, "whole number"),
+        ({"beam_size": [[1]]}, "whole number"),
+        ({"length_penalty": {"a": 1}}, "a number"),
+        ({"beam_size": 17}, "at most 16"),
+        ({"num_captions": 4}, "num_captions"),
+        ({"attention": 1}, "true or false"),
+        ({"attention": "true"}, "true or false"),
+    ],
+)
+def test_wrong_json_options_are_refused(
+    client: FlaskClient, captioner: FakeCaptioner, picture: bytes, members: dict[str, object], said: str
+) -> None:
+    response = client.post("/v1/captions", json={"images": [encoded(picture)], **members})
+    assert response.status_code == 422
+    assert said in detail(response)
+    assert captioner.asked == []
+
+
+def test_a_single_bad_picture_in_json_is_a_problem(client: FlaskClient) -> None:
+    response = post_json(client, images=[encoded(b"no picture")])
+    assert response.status_code == 422
+    assert response.get_json(force=True)["type"] == "urn:captioner:problem:unreadable-image"
+
+
+def test_scores_of_sentences(client: FlaskClient, picture: bytes) -> None:
+    files = [(io.BytesIO(picture), "a.png"), (io.BytesIO(b"bad"), "b.png")]
+    response = client.post("/v1/score", data={"image": files, "sentence": ["a dog runs", "A cat."]})
+    assert response.status_code == 200
+    good, bad = response.get_json()["scores"]
+    assert [each["sentence"] for each in good["sentences"]] == ["a dog runs", "A cat."]
+    assert set(good["sentences"][0]) == {"sentence", "score", "log_probability", "words", "unknown"}
+    assert good["sentences"][0]["log_probability"] == -4
+    assert good["sentences"][0]["words"][0] == {"word": "a", "probability": 0.3679}
+    assert (good["image"], good["model"]) == ("a.png", "fake@0123456789ab")
+    assert bad["error"]["type"] == "UnreadableImage"
+    same = post_json(client, "/v1/score", images=[encoded(picture)], sentences=["a dog runs", "A cat."])
+    assert same.get_json()["scores"][0]["sentences"] == good["sentences"]
+    alone = post_json(client, "/v1/score", images=[encoded(b"bad")], sentences=["a"])
+    assert (alone.status_code, detail(alone)[:4]) == (422, "The ")
+
+
+@pytest.mark.parametrize(
+    ("sentences", "status", "said"),
+    [
+        (None, 422, "no sentence"),
+        ([], 422, "no sentence"),
+        ([3], 422, "no string"),
+        (["..."], 422, "no words"),
+        ([""], 422, "no words"),
+        (["a"] * 17, 413, "at most 16"),
+        (["a " * 251], 413, "500 characters"),
+        (["a " * 65], 413, "at most 64"),
+    ],
+)
+def test_wrong_sentences(client: FlaskClient, picture: bytes, sentences: object, status: int, said: str) -> None:
+    response = post_json(client, "/v1/score", images=[encoded(picture)], sentences=sentences)
+    assert response.status_code == status
+    assert said in detail(response)
+
+
+def test_a_score_knows_no_other_fields(client: FlaskClient, picture: bytes) -> None:
+    assert "beam_size" in detail(post_json(client, "/v1/score?beam_size=3", images=[encoded(picture)], sentences=["a"]))
+    assert "beam_size" in detail(
+        post_json(client, "/v1/score", images=[encoded(picture)], sentences=["a"], beam_size=3)
+    )
+    response = client.post("/v1/score", data={"image": (io.BytesIO(picture), "a"), "sentence": "a", "beam_size": "3"})
+    assert "beam_size" in detail(response)
+
+
+def test_pictures_times_sentences_are_bounded(captioner: FakeCaptioner, picture: bytes) -> None:
+    client = create_app(captioner, Settings()).test_client()
+    response = post_json(client, "/v1/score", images=[encoded(picture)] * 8, sentences=["a"] * 9)
+    assert response.status_code == 413
+    assert "at most 8" in detail(response)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import click
+import pytest
 
 from captioner.cli.main import commands
+from service.keys import find, read_keys
 from service.page import MAX_SHOWN_BYTES
 from service.settings import Settings
 
-COMPOSE = (Path(__file__).parents[2] / "docker-compose.yml").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 
 
 def found(pattern: str) -> str:
@@ -22,12 +31,59 @@ def found(pattern: str) -> str:
     return match[1]
 
 
-def test_the_command_is_one() -> None:
-    name, *arguments = json.loads(found(r"^    command: (\[.*\])$"))
-    command = commands.get_command(click.Context(commands), name)
-    assert command is not None
-    values = command.make_context(name, arguments).params
-    assert (values["port"], values["processes"]) == (8000, 2)
+def test_the_commands_are_commands() -> None:
+    found_commands = re.findall(r"^ +command: (\[\"serve.*\])$", COMPOSE, re.MULTILINE)
+    assert len(found_commands) == 2
+    for text in found_commands:
+        name, *arguments = json.loads(text)
+        command = commands.get_command(click.Context(commands), name)
+        assert command is not None
+        values = command.make_context(name, arguments).params
+        assert (values["port"], values["processes"]) == (8000, 2)
+
+
+@pytest.mark.skipif(shutil.which("sh") is None, reason="no sh on this machine")
+def test_the_key_is_made_once(tmp_path: Path) -> None:
+    """The command of the service key, with a folder in place of its volume."""
+    (command,) = json.loads(found(r'^    command: (\["test .*\])$'))
+    command = command.replace("/keys", shlex.quote(str(tmp_path)))
+    entrypoint = json.loads(found(r'^    entrypoint: (\[.*\])$'))
+    path = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    run = functools.partial(subprocess.run, [*entrypoint, command], capture_output=True, text=True, check=True)
+    key = run(env=path).stderr.split()[-1]
+    (file,) = tmp_path.iterdir()
+    assert file.name == Path(found("CAPTIONER_KEYS_FILE: (.*)")).name
+    assert find(read_keys(file), key) is not None
+    before = file.read_text()
+    assert run(env=path).stderr == ""
+    assert file.read_text() == before
+
+
+@pytest.mark.parametrize("profiles", [[], ["proxy"], ["gpu"], ["proxy", "gpu"]], ids=" ".join)
+def test_compose_reads_the_file(profiles: list[str]) -> None:
+    docker = shutil.which("docker")
+    if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
+        pytest.skip("no docker compose on this machine")
+    flags = [flag for profile in profiles for flag in ("--profile", profile)]
+    done = subprocess.run(
+        [docker, "compose", *flags, "config", "--quiet"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+def test_hadolint_finds_nothing() -> None:
+    hadolint = shutil.which("hadolint") or shutil.which("hadolint", path=Path(sys.executable).parent)
+    if hadolint is None:
+        pytest.skip("no hadolint on this machine")
+    done = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_proxy_lets_through_what_the_service_takes() -> None:
+    bound = re.search(r"max_size (\d+)", (ROOT / "Caddyfile").read_text(encoding="utf-8"))
+    assert bound is not None
+    assert int(bound[1]) == Settings().max_body_bytes
 
 
 def test_the_folder_for_temporary_files_holds_what_the_service_may_hold() -> None:
@@ -38,5 +94,6 @@ def test_the_folder_for_temporary_files_holds_what_the_service_may_hold() -> Non
 
 def test_the_threads_stay_below_their_bound() -> None:
     assert int(found(r"OMP_NUM_THREADS:-(\d+)")) <= (team := int(found(r"Up to (\d+) fit")))
-    # The rest: reading processes and what watches them, Python's own threads, the health check.
-    assert Settings().threads * team + 50 < int(found(r"pids_limit: (\d+)"))
+    # A team for each of the threads that load a model or do its work, before and after a reload. The rest: reading
+    # processes and what watches them, Python's own threads, the health check.
+    assert Settings().threads + 4 * team + 50 < int(found(r"pids_limit: (\d+)"))

@@ -9,6 +9,7 @@ import re
 import pytest
 from flask.testing import FlaskClient
 
+from captioner.pictures.page import FAMILY, read
 from tests.service.fake_captioner import FakeCaptioner
 
 
@@ -23,10 +24,23 @@ def test_nothing_comes_from_elsewhere(client: FlaskClient) -> None:
     html = client.get("/").get_data(as_text=True)
     assert not re.findall(r"(?:src|href|action)=\"(?!/)", html)
     assert not re.findall(r"<[^>]+ (?:style|on\w+)=|<style|<script>", html)  # the policy would ignore them
-    for name in ("page.css", "page.js", "icon.svg"):
-        with client.get(f"/static/{name}") as response:
+    for path in ("/family.css", "/static/page.css", "/static/page.js", "/static/icon.svg"):
+        with client.get(path) as response:
             text = response.get_data(as_text=True).replace("http://www.w3.org/2000/svg", "")
         assert "//" not in re.sub(r"^\s*//.*$|\s// .*$", "", text, flags=re.MULTILINE)
+
+
+def test_the_style_that_reports_share_comes_first_and_is_served_like_the_others(client: FlaskClient) -> None:
+    html = client.get("/").get_data(as_text=True)
+    assert re.findall(r'rel="stylesheet" href="([^"]*)"', html) == ["/family.css", "/static/page.css"]
+    with client.get("/family.css") as family, client.get("/static/page.css") as own:
+        assert family.mimetype == "text/css"
+        assert family.get_data(as_text=True) == read(FAMILY)
+        assert family.headers["Cache-Control"] == own.headers["Cache-Control"]
+        assert family.headers["Content-Security-Policy"] == own.headers["Content-Security-Policy"]
+        tag = family.headers["ETag"]
+    with client.get("/family.css", headers={"If-None-Match": tag}) as again:
+        assert again.status_code == 304
 
 
 def test_a_plain_post_shows_the_result(client: FlaskClient, captioner: FakeCaptioner, picture: bytes) -> None:

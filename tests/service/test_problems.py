@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import logging
+import re
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 
+import service
 from captioner import errors
 from captioner.errors import BundleError, CaptionerError, ImageError
-from service.problems import STATUS, status_of
+from service.problems import ERRORS, TYPES, Problem, problem_body, type_of
 from tests.service.fake_captioner import FakeCaptioner, make_picture
 
 
@@ -21,16 +25,52 @@ def leaves(kind: type[CaptionerError]) -> list[type[CaptionerError]]:
     return [leaf for child in children for leaf in leaves(child)] or [kind]
 
 
-def test_every_leaf_has_a_status() -> None:
-    assert set(STATUS) == set(leaves(CaptionerError))
+def test_every_leaf_has_a_type() -> None:
+    assert set(ERRORS) == set(leaves(CaptionerError))
 
 
-def test_a_subclass_has_its_parents_status() -> None:
+def test_the_table_of_types() -> None:
+    for name, kind in TYPES.items():
+        assert kind.uri == f"urn:captioner:problem:{name}"
+        assert re.fullmatch("[a-z]+(-[a-z]+)*", name)
+        assert kind.title
+        assert kind.meaning.endswith(".")
+        body = json.loads(problem_body(kind.status, "Detail.", kind=name))
+        assert (body["type"], body["title"], body["status"]) == (kind.uri, kind.title, kind.status)
+    assert len({kind.title for kind in TYPES.values()}) == len(TYPES)
+
+
+def test_every_problem_that_the_code_raises_is_in_the_table() -> None:
+    """By its type, if it names one, and by its status."""
+    calls = [
+        (file, node)
+        for file in Path(service.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Problem" and node.args
+    ]
+    assert len(calls) > 20
+    for file, call in calls:
+        status = call.args[0]
+        if not isinstance(status, ast.Constant):
+            continue
+        assert status.value in {kind.status for kind in TYPES.values()}, (file, call.lineno)
+        for keyword in call.keywords:
+            if keyword.arg == "kind" and isinstance(keyword.value, ast.Constant):
+                assert TYPES[str(keyword.value.value)].status == status.value, (file, call.lineno)
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 405, 411, 413, 415, 416, 422, 429, 431, 500, 501, 503])
+def test_a_status_alone_has_a_general_type(status: int) -> None:
+    assert TYPES[Problem(status, "Detail.").kind or ""].status == status
+    assert json.loads(problem_body(status, "Detail."))["type"].startswith("urn:captioner:problem:")
+
+
+def test_a_subclass_has_its_parents_type() -> None:
     class Torn(errors.UnreadableImage):
         pass
 
-    assert status_of(Torn("torn")) == 422
-    assert status_of(ImageError("some other")) == 500
+    assert type_of(Torn("torn")).name == "unreadable-image"
+    assert type_of(ImageError("some other")).name == "internal-error"
 
 
 def test_a_problem_has_the_fields_of_rfc_9457(client: FlaskClient) -> None:
@@ -44,13 +84,19 @@ def test_a_problem_has_the_fields_of_rfc_9457(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status"), [("GET", "/nowhere", 404), ("GET", "/v1/captions", 405), ("DELETE", "/", 405)]
+    ("method", "path", "status", "name"),
+    [
+        ("GET", "/nowhere", 404, "not-found"),
+        ("GET", "/v1/captions", 405, "method-not-allowed"),
+        ("DELETE", "/", 405, "method-not-allowed"),
+    ],
 )
-def test_wrong_addresses_and_methods(client: FlaskClient, method: str, path: str, status: int) -> None:
+def test_wrong_addresses_and_methods(client: FlaskClient, method: str, path: str, status: int, name: str) -> None:
     response = client.open(path, method=method)
     assert response.status_code == status
     assert response.content_type == "application/problem+json"
     assert response.get_json(force=True)["status"] == status
+    assert response.get_json(force=True)["type"] == TYPES[name].uri
     assert ("Allow" in response.headers) == (status == 405)
 
 

@@ -12,17 +12,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from captioner.captions import Outcome
-from captioner.decoding.options import DecodingOptions
 from captioner.errors import ConfigurationError
 from captioner.images import ImageLimits, ImageSource
 from service.app import create_app
+from service.batching import Pixels
 from service.server import Server, listen, serve
 from service.settings import Settings
 from tests.service.fake_captioner import FakeCaptioner
@@ -101,6 +101,22 @@ def test_the_requests_in_flight_are_answered(picture: bytes, number: signal.Sign
         assert server.line() == "stopped"
 
 
+def test_a_second_request_on_the_same_connection_is_answered(picture: bytes) -> None:
+    """Sent before the answer to the first one, which the server gives after it was told to stop."""
+    request = b"POST /v1/captions HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n%b"
+    with running(seconds=1) as server, contextlib.closing(server.connect()) as connection:
+        connection.connect()
+        connection.sock.sendall(2 * (request % (len(picture), picture)))
+        assert server.line() == "arrived"
+        time.sleep(0.2)
+        server.process.terminate()
+        with connection.sock.makefile("rb") as answers:
+            received = answers.read()  # until the server closes the connection
+        assert received.count(b"HTTP/1.1 200 OK") == 2
+        assert received.count(b"Connection: close") == 1
+        assert server.process.wait(10) == 0
+
+
 def test_a_connection_that_waits_in_the_kernel_is_answered(picture: bytes) -> None:
     """Connected and sent, but not accepted yet, when the server is told to stop: no thread runs before `run`."""
     app = create_app(FakeCaptioner(), Settings())
@@ -174,10 +190,8 @@ def test_what_is_held_is_bounded() -> None:
 
 def test_a_model_that_captions_nothing_is_one_sentence() -> None:
     class Blind(FakeCaptioner):
-        def stream(
-            self, sources: Iterable[ImageSource], options: DecodingOptions | None = None, *, batch_size: int = 32
-        ) -> Iterator[Outcome]:
-            return super().stream((b"no picture" for _ in sources), options, batch_size=batch_size)
+        def read(self, source: ImageSource) -> Future[Pixels]:
+            return super().read(b"no picture")
 
     announced: list[str] = []
     with pytest.raises(ConfigurationError, match="own small picture: The file holds no picture"):
@@ -213,4 +227,4 @@ def test_a_busy_port_is_one_sentence() -> None:
 
 def test_an_unknown_host_is_one_sentence() -> None:
     with pytest.raises(ConfigurationError, match="no address"):
-        listen(Settings(host="no such host"))
+        listen(Settings(host="no such host", no_auth=True))
