@@ -159,9 +159,7 @@ def _print_captions(request: JobRequest, attention: Path | None, decoding: dict[
             f"No pictures found in {', '.join(printable(path) for path in request.paths)}: captioner looks for files "
             f"named {', '.join(sorted(PICTURE_EXTENSIONS))}; name a file itself to have it read whatever it is called."
         )
-    if attention is not None and len(items) != 1:
-        raise click.UsageError(f"--attention draws one picture, not {len(items)}: name a single file.")
-    check_folder(attention)
+    _check_drawing(attention, len(items))
     if request.dry_run:
         click.echo(f"{len(items)} pictures would be captioned.")
         return 0
@@ -189,6 +187,15 @@ def _print_captions(request: JobRequest, attention: Path | None, decoding: dict[
     if len(failures) >= len(items):
         raise click.ClickException("No picture could be captioned.")
     return SOME_FAILED if failures else 0
+
+
+def _check_drawing(attention: Path | None, count: int) -> None:
+    """Refuse a drawing of so many pictures, or under a wrong name, before any work is done."""
+    if attention is not None and count != 1:
+        raise click.UsageError(f"--attention draws one picture, not {count}: name a single file.")
+    if attention is not None and attention.suffix.lower() != ".png":
+        raise click.UsageError(f"--attention draws a PNG: call the file {attention.stem}.png, not {attention.name}.")
+    check_folder(attention)
 
 
 def _draw(picture: ImageSource, caption: Caption, geometry: Geometry) -> bytes:

@@ -77,9 +77,14 @@ def score(
     much more probable the picture makes its caption than other pictures do (the margin, in nats a word).
     """
     check_folder(output)
-    if references is not None and hypotheses is not None and images is None and captions is None:
+    if (references or hypotheses or compare or official) and (images or captions):
+        raise click.UsageError(
+            "--images and --captions find wrong captions; what is about references scores them: give one or the other.",
+            context,
+        )
+    if references is not None and hypotheses is not None:
         _score(references, hypotheses, compare, official, output)
-    elif images is not None and captions is not None and references is None and hypotheses is None:
+    elif images is not None and captions is not None:
         if not images.is_dir():
             raise click.UsageError(f"There is no folder {images}: check the path.", context)
         failed = _suspect(images, captions, top, output, bundle, device, precision, batch_size)
@@ -106,15 +111,17 @@ def _score(
     from captioner.evaluation.scorecard import Scorecard
 
     known = read_references(references)
-    pairs = match(read_results(hypotheses), known)
-    others = None if compare is None else match(read_results(compare), known)
+    pairs, others = (
+        None if file is None else match(read_results(file), known, of=str(file)) for file in (hypotheses, compare)
+    )
+    assert pairs is not None
     ours = scores.Scores(pairs.captions, pairs.references)
     scorecard = Scorecard(
         values=ours.values,
         intervals=ours.intervals(),
         official=run_official(official, pairs.captions, pairs.references),
         portrait=portrait(pairs.captions, cider=ours.by_image["CIDEr-D"], names=pairs.names),
-        signature=ours.signature(references.name),
+        signature=ours.signature(None),
         differences=None if others is None else scores.compare(ours, scores.Scores(others.captions, others.references)),
         warnings=pairs.warnings(),
     )
@@ -158,7 +165,8 @@ def _suspect(
     for suspect in suspects[:top]:
         margin = "" if suspect.score.margin is None else f"{suspect.score.margin:.2f}"
         name = printable(Path(suspect.image).relative_to(images))
-        click.echo(f"{margin:>8} {suspect.score.score:>7.2f}  {name}: {suspect.score.sentence}")
+        unknown = f"  (unknown to the model: {', '.join(suspect.score.unknown)})" if suspect.score.unknown else ""
+        click.echo(f"{margin:>8} {suspect.score.score:>7.2f}  {name}: {printable(suspect.score.sentence + unknown)}")
     if failed:
         click.echo(f"{len(failed)} of {len(judged)} pictures could not be read:", err=True)
     for outcome in failed:

@@ -107,8 +107,11 @@ def read_results(file: Path) -> dict[str, str]:
     return results
 
 
-def match(results: Mapping[str, str], references: Mapping[str, References]) -> Pairs:
+def match(results: Mapping[str, str], references: Mapping[str, References], *, of: str = "The results") -> Pairs:
     """Pair each result with the references of its image; how they are found is said at the top of this module.
+
+    Args:
+        of: what an error calls the results, such as the name of their file.
 
     Raises:
         DatasetError: the two are not of the same images, two results are of one image, or a result names a file that
@@ -136,7 +139,7 @@ def match(results: Mapping[str, str], references: Mapping[str, References]) -> P
         else:
             found[candidates[0]] = identity
     _check_same_images(
-        strangers, len(results), [identity for identity in references if identity not in found], references
+        strangers, len(results), [identity for identity in references if identity not in found], references, of
     )
     return Pairs(
         image_ids=tuple(references),
@@ -153,7 +156,7 @@ def read_results_of(records: Sequence[Record], file: Path) -> list[str]:
         DatasetError: as `read_results` and `match`.
     """
     references = {record.image.name: References(record.captions, None) for record in records}
-    return list(match(read_results(file), references).captions)
+    return list(match(read_results(file), references, of=str(file)).captions)
 
 
 def read_captions(file: Path) -> dict[str, tuple[str, ...]]:
@@ -290,7 +293,7 @@ def _pairs_of_csv(file: Path, text: str) -> Iterator[tuple[str, str]]:
 
 
 def _check_same_images(
-    strangers: Sequence[str], num_results: int, missing: Sequence[str], references: Mapping[str, References]
+    strangers: Sequence[str], num_results: int, missing: Sequence[str], references: Mapping[str, References], of: str
 ) -> None:
     """Refuse results without references, and images without a result."""
     told: list[str] = []
@@ -301,7 +304,7 @@ def _check_same_images(
         told.append(f"{len(strangers)} of {num_results} results without references ({_some(strangers)})")
     if told:
         raise DatasetError(
-            f"Results and references are not of the same images: {' and '.join(told)}; complete the results, or "
+            f"{of} and the references are not of the same images: {' and '.join(told)}; complete the results, or "
             "keep only what the other file has, since a score over other images is another score."
         )
 

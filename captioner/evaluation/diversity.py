@@ -336,7 +336,7 @@ def _facts(portrait: Portrait) -> Iterable[tuple[str, str | None, str]]:
     yield (
         "copied from training",
         share(portrait.copied),
-        "Captions that are word for word captions of the training set, which may be right or merely safe.",
+        "Captions that are word for word captions of this data set's training split: right, or merely safe.",
     )
     if n_best is not None:
         lists = f"in lists of {n_best.length:.1f} captions an image"

@@ -47,8 +47,8 @@ class Scorecard:
             lines.append(f"{'calibration error':<24} {self.reliability.calibration_error:.3f} of the words' confidence")
         lines.append("signature: " + " | ".join(f"{name} {value}" for name, value in self.signature.items()))
         if self.differences is not None:
-            lines += ["", f"{'':<10} {'more':>7}   95 % interval     p"]
-            lines += [_difference_line(name, self.differences[name]) for name in METRICS]
+            lines += ["", f"{'':<10} {'these':>7} {'others':>7} {'more':>7}   95 % interval     p"]
+            lines += [_difference_line(name, self.values[name], self.differences[name]) for name in METRICS]
         return [*lines, *self.warnings]
 
     def to_dict(self) -> dict[str, Any]:
@@ -68,6 +68,7 @@ class Scorecard:
             if self.differences is None
             else {
                 name: {
+                    "other": self.values[name] - found.difference,
                     "difference": found.difference,
                     "interval": [found.interval.low, found.interval.high],
                     "p_value": found.p_value,
@@ -83,6 +84,7 @@ def _score_line(name: str, value: float, interval: Interval | None) -> str:
     return f"{name:<10} {value:>7.2f}" + ("" if interval is None else f"   {interval.low:.2f} to {interval.high:.2f}")
 
 
-def _difference_line(name: str, found: Difference) -> str:
+def _difference_line(name: str, value: float, found: Difference) -> str:
     span = f"{found.interval.low:+.2f} to {found.interval.high:+.2f}"
-    return f"{name:<10} {found.difference:>+7.2f}   {span:<16}  {found.p_value:.4f}"
+    both = f"{value:>7.2f} {value - found.difference:>7.2f}"
+    return f"{name:<10} {both} {found.difference:>+7.2f}   {span:<16}  {found.p_value:.4f}"

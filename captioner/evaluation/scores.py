@@ -60,8 +60,11 @@ class Scores:
         values = self._value(resample(self._statistics, resamples, seed))
         return dict(zip(METRICS, intervals(values, level), strict=True))
 
-    def signature(self, split: str) -> Mapping[str, str | int]:
-        """What must agree before two scores are compared, save for what the model was told; it cannot be changed."""
+    def signature(self, split: str | None) -> Mapping[str, str | int]:
+        """What must agree before two scores are compared, save for what the model was told; it cannot be changed.
+
+        `split` is the data set's own name for these images, if it has one.
+        """
         sizes = [len(group) for group in self.references]
         least, most = min(sizes), max(sizes)
         return MappingProxyType(
@@ -69,7 +72,7 @@ class Scores:
                 "tokeniser": "PTB, as coco-caption has it",
                 "metrics": f"coco-caption's, version {metrics.VERSION}",
                 "scale": "0 to 100, CIDEr-D 0 to 1000",
-                "split": split,
+                **({} if split is None else {"split": split}),
                 "images": len(sizes),
                 "references": sum(sizes),
                 "references an image": str(least) if least == most else f"{least} to {most}",

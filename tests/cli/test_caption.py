@@ -369,3 +369,8 @@ def test_a_hundred_thousand_failures_are_a_few_lines(tmp_path: Path, capsys: pyt
     assert told[:20] == [f"{number:06}.jpg: It is empty." for number in range(1, 21)]
     assert told[20] == "... and 99980 more: a .jsonl file, as --output, has each with its reason."
     assert told[21:] == ["1 of 100001 pictures are captioned; 100000 failed."]
+
+
+def test_attention_is_a_png(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["caption", str(folder / "a.png"), "--attention", str(folder / "looked.jpg")]) == 2
+    assert "call the file looked.png" in capsys.readouterr().err

@@ -54,7 +54,8 @@ def test_captions_compared_with_themselves_do_not_differ(
     capsys.readouterr()
     assert run([*command, "--compare", str(captions)]) == 0
     last = capsys.readouterr().out.splitlines()[-6:]
-    assert [line.split()[1] for line in last] == ["+0.00"] * 6
+    assert [line.split()[3] for line in last] == ["+0.00"] * 6
+    assert [line.split()[1] for line in last] == [line.split()[2] for line in last]
     assert [float(line.split()[-1]) for line in last] == [1.0] * 6
     captions.write_text(json.dumps([{"image_id": "one.png", "caption": "a dog"}]))
     assert run([*command, "--compare", str(captions)]) == 1
