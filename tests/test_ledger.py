@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -53,7 +54,7 @@ def caption(ledger: Ledger, job: int, batch: Batch) -> None:
         job,
         batch,
         [
-            Done(entry=p.entry, digest=p.entry.source, row={"caption": p.entry.source.decode()}, error=None)
+            Done(entry=p.entry, digest=p.entry.source, row=json.dumps({"caption": p.entry.source.decode()}), error=None)
             for p in batch.pending
         ],
     )
@@ -192,7 +193,7 @@ def test_another_job_with_the_same_settings_need_not_read_again(ledger: Ledger) 
 def test_results_are_found_by_content(ledger: Ledger) -> None:
     job = begin(ledger, entries(4))
     finish(ledger, job)
-    assert ledger.results(job, [b"00001.jpg", b"unknown"]) == {b"00001.jpg": {"caption": "00001.jpg"}}
+    assert ledger.results(job, [b"00001.jpg", b"unknown"]) == {b"00001.jpg": '{"caption": "00001.jpg"}'}
     assert ledger.results(job, []) == {}
 
 
@@ -252,7 +253,7 @@ def test_each_shard_has_its_own_rows_counts_and_failures(ledger: Ledger) -> None
     batch = ledger.lease(job, second, seconds=HOUR)
     assert batch is not None
     assert ledger.is_waiting(job, second)
-    done = [Done(entry=p.entry, digest=p.entry.source, row={"caption": "c"}, error=None) for p in batch.pending[:3]]
+    done = [Done(entry=p.entry, digest=p.entry.source, row='{"caption": "c"}', error=None) for p in batch.pending[:3]]
     ledger.record(job, batch, [*done, Done(entry=batch.pending[3].entry, digest=None, row=None, error=error)])
     assert not ledger.is_waiting(job, second)
     assert ledger.is_waiting(job, Share(batch_size=4, shard=(0, 2)))
@@ -369,7 +370,7 @@ def test_a_copy_of_what_a_killed_process_left(tmp_path: Path) -> None:
         "begin(ledger, entries(4))\n"
         "ledger._database.execute('PRAGMA cache_size = 1')\n"  # so that it spills into the file
         "ledger._database.execute('BEGIN')\n"
-        "ledger._database.executemany('INSERT INTO results VALUES (?, ?, ?)',"
+        "ledger._database.executemany('INSERT INTO results (digest, settings, row) VALUES (?, ?, ?)',"
         " ((bytes(8) + b'%d' % n, 's', 'r' * 500) for n in range(2000)))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -7,22 +7,27 @@ no model: it is given a function that captions batches, as `Captioner.stream_bat
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import stat
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from captioner.batch.items import Item
-from captioner.batch.writers.rows import Row
+from captioner.batch.writers.rows import Row, one_line
 from captioner.captions import Outcome, row
 from captioner.errors import ImageError, UnreadableImage
 from captioner.images import ImageSource
 from captioner.ledger import Batch, Counts, Done, Entry, Ledger, Share
+
+# As os.fsencode and os.fsdecode, which take three times as long.
+_NAMES = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 
 CaptionBatches = Callable[[Iterable[Sequence[ImageSource]]], Iterator[list[Outcome]]]
 Skips = Callable[[Item], bool]
@@ -30,11 +35,12 @@ Skips = Callable[[Item], bool]
 _LEASE_SECONDS = 600.0  # many times what a batch takes; a worker of this machine that died loses it at once
 _OUTPUT_SECONDS = 3600.0  # the same for writing all outputs
 _IN_MEMORY_BYTES = 2**20  # a larger file is read by a child of the reader, so that few are held here
+_RECORD_SECONDS = 0.5  # between two transactions: no more than this is done again after a kill
+_BATCHES_AT_ONCE = 128  # are leased at most, however quickly they are done
 _POLL_SECONDS = 0.5  # between two looks at what other workers have in their hands
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Read:
+class _Read(NamedTuple):
     """A picture that is ready to be captioned.
 
     Attributes:
@@ -89,7 +95,7 @@ class Job:
 
     def plan(self, items: Iterable[Item]) -> Counts:
         """Take `items`, sorted by source, as the job's pictures."""
-        self.ledger.plan(self.number, map(entry_of, items))
+        self.ledger.plan(self.number, items, entry_of)
         return self.counts()
 
     def counts(self) -> Counts:
@@ -129,28 +135,62 @@ class Job:
     def _run_once(self, caption_batches: CaptionBatches) -> None:
         plans: deque[_Plan] = deque()
         asked: dict[bytes, Done | None] = {}  # contents that the model has been asked for, until their last use
+        leased: deque[Batch] = deque()  # in our hands, not begun
+        finished: list[tuple[Batch, list[Done]]] = []  # recorded together: every transaction waits for the disk
+        recorded = begun = time.monotonic()
+        at_once = 1
 
         def batches() -> Iterator[list[ImageSource]]:
-            while (batch := self._lease()) is not None:
-                plan = self._prepare(batch, asked)
+            nonlocal begun, at_once
+            while not self.is_to_stop():
+                if not leased:
+                    now = time.monotonic()
+                    at_once = min(2 * at_once, _BATCHES_AT_ONCE) if now - begun < _RECORD_SECONDS else 1
+                    begun = now
+                    leased.extend(
+                        self.ledger.lease_many(self.number, self.share, seconds=_LEASE_SECONDS, count=at_once)
+                    )
+                if not leased:
+                    return
+                plan = self._prepare(leased.popleft(), asked)
                 plans.append(plan)
                 yield [read.source for read in plan.asked]
 
-        for outcomes in caption_batches(batches()):
-            plan = plans.popleft()
-            done = [self._done(read, outcome) for read, outcome in zip(plan.asked, outcomes, strict=True)]
-            for read, result in zip(plan.asked, done, strict=True):
-                asked[read.digest] = result
-            done += [_as(asked[read.digest], read) for read in plan.repeats]
-            everything = [*plan.known, *done]
-            self.ledger.record(self.number, plan.batch, everything, release=self.write_texts is None)
-            if self.write_texts is not None:
-                self.write_texts(everything)
-                self.ledger.release(self.number, plan.batch)
-            waiting = {read.digest for later in plans for read in (*later.asked, *later.repeats)}
-            for digest in [digest for digest in asked if digest not in waiting]:
-                del asked[digest]
-            self.on_recorded(everything)
+        try:
+            for outcomes in caption_batches(batches()):
+                plan = plans.popleft()
+                finished.append((plan.batch, self._finish(plan, outcomes, asked)))
+                if time.monotonic() - recorded >= _RECORD_SECONDS:
+                    self._record(finished)
+                    recorded = time.monotonic()
+                    waiting = {read.digest for later in plans for read in (*later.asked, *later.repeats)}
+                    for digest in [digest for digest in asked if digest not in waiting]:
+                        del asked[digest]
+        finally:
+            self._record(finished)
+            self.ledger.release_many(self.number, [*leased, *(plan.batch for plan in plans)])
+
+    def _finish(self, plan: _Plan, outcomes: Sequence[Outcome], asked: dict[bytes, Done | None]) -> list[Done]:
+        """What became of each picture of a batch."""
+        done = list(plan.known)
+        for read, outcome in zip(plan.asked, outcomes, strict=True):
+            result = asked[read.digest] = self._done(read, outcome)
+            done.append(result)
+        done += [_as(asked[read.digest], read) for read in plan.repeats]
+        return done
+
+    def _record(self, finished: list[tuple[Batch, list[Done]]]) -> None:
+        """Put finished batches into the ledger and their texts where they belong."""
+        if not finished:
+            return
+        everything = [done for _, some in finished for done in some]
+        batches = [batch for batch, _ in finished]
+        self.ledger.record_many(self.number, finished, release=self.write_texts is None)
+        finished.clear()
+        if self.write_texts is not None:
+            self.write_texts(everything)
+            self.ledger.release_many(self.number, batches)
+        self.on_recorded(everything)
 
     def items(self) -> Iterator[Item]:
         """Every picture of the job, in order."""
@@ -161,6 +201,11 @@ class Job:
         for entry, found in self.ledger.rows(self.number, self.share):
             yield row_of(entry, found, min_confidence)
 
+    def lines(self) -> Iterator[str]:
+        """The rows as JSON, as `one_line` makes them, without taking them apart and making them anew."""
+        for source, line in self.ledger.lines(self.number, self.share):
+            yield f'{{"image": {one_line(source.decode(*_NAMES))}, {line[1:]}'
+
     def unwritten(self, min_confidence: float = 0.0) -> Iterator[tuple[Item, Row]]:
         """The same of those with a caption whose text is not where it belongs yet."""
         for entry, found in self.ledger.unwritten(self.number, self.share):
@@ -170,13 +215,8 @@ class Job:
         """The same of what was just recorded, without what was skipped."""
         for done in outcomes:
             if done.row is not None or done.error is not None:
-                found = dict(done.row) if done.row is not None else {"error": done.error}
+                found = json.loads(done.row) if done.row is not None else {"error": done.error}
                 yield row_of(done.entry, found, min_confidence)
-
-    def _lease(self) -> Batch | None:
-        if self.is_to_stop():
-            return None
-        return self.ledger.lease(self.number, self.share, seconds=_LEASE_SECONDS)
 
     def _prepare(self, batch: Batch, asked: dict[bytes, Done | None]) -> _Plan:
         """Read what must be read; ask only for contents that nobody has captioned or is about to."""
@@ -212,27 +252,34 @@ class Job:
             return _failed(read.entry, UnreadableImage(changed))
         content = row(outcome, image="", model=self.model)
         del content["image"]
-        return _captioned(read, content)
+        return _captioned(read, one_line(content))
 
 
 def entry_of(item: Item) -> Entry:
     """An item as the ledger keeps it."""
-    member = None if item.member is None else os.fsencode(item.member)
+    source, path, member, root, size, mtime_ns = item
+    name = source.encode(*_NAMES)
     return Entry(
-        os.fsencode(item.source), os.fsencode(item.path), member, os.fsencode(item.root), item.size, item.mtime_ns
+        name,
+        name if path == source else path.encode(*_NAMES),
+        None if member is None else member.encode(*_NAMES),
+        root.encode(*_NAMES),
+        size,
+        mtime_ns,
     )
 
 
 def item_of(entry: Entry) -> Item:
     """The reverse of `entry_of`."""
-    member = None if entry.member is None else os.fsdecode(entry.member)
+    source, path, member, root, size, mtime_ns = entry
+    name = source.decode(*_NAMES)
     return Item(
-        os.fsdecode(entry.source),
-        os.fsdecode(entry.path),
-        member,
-        os.fsdecode(entry.root),
-        entry.size,
-        entry.mtime_ns,
+        name,
+        name if path == source else path.decode(*_NAMES),
+        None if member is None else member.decode(*_NAMES),
+        root.decode(*_NAMES),
+        size,
+        mtime_ns,
     )
 
 
@@ -257,17 +304,20 @@ def _read(item: Item, entry: Entry, max_bytes: int) -> _Read:
     source = item.load(max_bytes)
     if isinstance(source, bytes):
         return _Read(entry=entry, source=source, digest=_digest(source), status=None)
-    path = Path(os.fspath(source))
     # Of what cannot be read the reader says why; no content has the path for its digest.
-    unread = _Read(entry=entry, source=source, digest=os.fsencode(path), status=None)
+    unread = _Read(entry=entry, source=source, digest=os.fsencode(source), status=None)
     try:
-        if not path.is_file():  # a pipe would never end
-            return unread
-        with path.open("rb") as file:
+        descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait for a writer
+        with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 (a descriptor)
             # Before it is read: of a file that is changed meanwhile, the next run then sees that it was.
-            status = os.fstat(file.fileno())
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                return unread
             content = file.read(_IN_MEMORY_BYTES + 1)
-            entry = entry._replace(size=status.st_size, mtime_ns=status.st_mtime_ns)
+            while len(content) <= _IN_MEMORY_BYTES and (more := file.read(_IN_MEMORY_BYTES + 1 - len(content))):
+                content += more  # some file systems give less than they are asked for
+            if (status.st_size, status.st_mtime_ns) != entry[4:]:
+                entry = entry._replace(size=status.st_size, mtime_ns=status.st_mtime_ns)
             if len(content) <= _IN_MEMORY_BYTES:
                 return _Read(entry=entry, source=content, digest=_digest(content), status=None)
             digest = hashlib.blake2b(content, digest_size=20)
@@ -294,7 +344,7 @@ def _is_still(path: Path, before: os.stat_result | None) -> bool:
     return False
 
 
-def _captioned(read: _Read, content: dict[str, Any]) -> Done:
+def _captioned(read: _Read, content: str) -> Done:
     return Done(entry=read.entry, digest=read.digest, row=content, error=None)
 
 

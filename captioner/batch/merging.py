@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import json
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -126,7 +127,7 @@ class Merged:
             if digest is not None and "error" not in found and _key(digest) in self._repeated:
                 before = first.setdefault(digest, shard)
                 if before is not shard:
-                    found = before.ledger.results(before.job, [digest])[digest]
+                    found = json.loads(before.ledger.results(before.job, [digest])[digest])
             item, row = row_of(standing.entry, found, min_confidence)
             # A relative path was relative to the folder that the shard ran in.
             yield item._replace(path=str(Path(shard.command["folder"], item.path))), row

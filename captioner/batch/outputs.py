@@ -19,7 +19,7 @@ from captioner.batch.writers.alt_map import write_alt_map
 from captioner.batch.writers.coco import write_coco
 from captioner.batch.writers.contact_sheet import ContactSheetWriter, Thumbnail
 from captioner.batch.writers.csv_table import write_csv
-from captioner.batch.writers.jsonl import write_jsonl
+from captioner.batch.writers.jsonl import write_jsonl, write_lines
 from captioner.batch.writers.metadata import MetadataWriter
 from captioner.batch.writers.parquet import require_pyarrow, write_parquet
 from captioner.batch.writers.rows import Row, Write
@@ -168,7 +168,10 @@ class Outputs:
 
     def _write_file(self, job: Job, file: OutputFile, write: Write) -> None:
         try:
-            write(job.rows(self.min_confidence), file.path, self.style)
+            if file.format == "jsonl" and self.style.keeps_captions and self.min_confidence == 0.0:
+                write_lines(job.lines(), file.path)
+            else:
+                write(job.rows(self.min_confidence), file.path, self.style)
         except OutputError as error:
             self.broken.append(str(error))
         else:

@@ -71,6 +71,11 @@ class TextStyle:
                 f"The template '{self.template}' cannot be filled in ({error}): use {known}, and {{{{ for a brace."
             ) from error
 
+    @property
+    def keeps_captions(self) -> bool:
+        """Whether `text` gives every caption as it is."""
+        return replace(self, mark=False) == TextStyle()
+
     def text(self, row: dict[str, Any]) -> str:
         """The caption of a row that has one, in this style and without a mark."""
         return self._composed(row, self._limit)

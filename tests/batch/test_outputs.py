@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,7 +73,9 @@ def caption(job: Job) -> None:
         {"caption": f"text of {entry.source[-5:-4].decode()}", "confidence": 0.5, "model": "m"} for entry in entries
     ]
     digests = [entry.source + b"%d" % entry.mtime_ns for entry in entries]
-    done = [Done(entry=e, digest=d, row=r, error=None) for e, d, r in zip(entries, digests, rows, strict=True)]
+    done = [
+        Done(entry=e, digest=d, row=json.dumps(r), error=None) for e, d, r in zip(entries, digests, rows, strict=True)
+    ]
     job.ledger.record(job.number, batch, done)
 
 

@@ -359,7 +359,7 @@ def test_a_hundred_thousand_failures_are_a_few_lines(tmp_path: Path, capsys: pyt
         batch = ledger.lease(number, share, seconds=60.0)
         assert batch is not None
         error = {"type": "UnreadableImage", "detail": "It is empty."}
-        captioned = Done(entry=entries[0], digest=b"d", row={"caption": "c", "confidence": 1.0}, error=None)
+        captioned = Done(entry=entries[0], digest=b"d", row='{"caption": "c", "confidence": 1.0}', error=None)
         failed = [Done(entry=entry, digest=None, row=None, error=error) for entry in entries[1:]]
         ledger.record(number, batch, [captioned, *failed])
         outputs = Outputs(style=TextStyle())

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 from captioner.batch.style import TextStyle
 from captioner.batch.whole_file import WholeTextFile
 from captioner.batch.writers.rows import Rows, in_style, one_line
+
+_LINES_AT_ONCE = 256
 
 
 def write_jsonl(rows: Rows, target: Path, style: TextStyle) -> None:
@@ -18,3 +22,15 @@ def write_jsonl(rows: Rows, target: Path, style: TextStyle) -> None:
     with WholeTextFile(target) as file:
         for _, row in rows:
             file.write(one_line(in_style(row, style)) + "\n")
+
+
+def write_lines(lines: Iterable[str], target: Path) -> None:
+    """Rows that are JSON already and keep their captions as they are; the file is the same as of `write_jsonl`.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    rest = iter(lines)
+    with WholeTextFile(target) as file:
+        while some := list(islice(rest, _LINES_AT_ONCE)):
+            file.write("\n".join(some) + "\n")

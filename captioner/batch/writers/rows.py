@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from captioner.batch.items import Item
 from captioner.batch.style import TextStyle
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for each row
 Row = dict[str, Any]  # JSON values, see captioner.captions.row
 Rows = Iterable[tuple[Item, Row]]
 
@@ -37,4 +38,4 @@ def in_style(row: Row, style: TextStyle) -> Row:
 
 def one_line(value: Any) -> str:
     """JSON on one line, as it stands in every output."""
-    return json.dumps(value, ensure_ascii=False)
+    return _encode(value)
