@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import TypedDict  # of the standard library from Python 3.12 on, as far as pydantic reads it
 
 from captioner.errors import ImageError
 from captioner.images import ImageSource
@@ -92,12 +93,58 @@ class Judged:
     error: ImageError | None
 
 
+class WordRow(TypedDict):
+    """A `Word` as JSON."""
+
+    word: str
+    probability: Annotated[float, "That the model gave it after the words before, 0 to 1."]
+
+
+class AlternativeRow(TypedDict):
+    """An `Alternative` as JSON."""
+
+    caption: str
+    score: float
+    log_probability: float
+    confidence: float
+
+
+class CaptionRow(TypedDict):
+    """A picture and its caption; numbers have 4 decimals."""
+
+    image: Annotated[str, "The name that its sender gave the picture."]
+    caption: str
+    score: Annotated[float, "The length-normalised log-probability (natural logarithm), which search ranks by."]
+    confidence: Annotated[float, "The share of its words that one may expect in people's captions, 0 to 1."]
+    alternatives: Annotated[list[AlternativeRow], "The rest of the captions that were asked for, best first."]
+    words: list[WordRow]
+    model: Annotated[str, "Name and digest of the model, as name@digest."]
+
+
+class Failure(TypedDict):
+    """Why a picture has no caption."""
+
+    type: Annotated[str, "The name of the error, such as UnreadableImage."]
+    detail: Annotated[str, "One sentence for people."]
+
+
+class FailureRow(TypedDict):
+    """A picture that could not be used."""
+
+    image: Annotated[str, "The name that its sender gave the picture."]
+    error: Failure
+
+
 def row(outcome: Outcome, *, image: str, model: str) -> dict[str, Any]:
-    """The row that every door hands out, as JSON values; numbers have 4 decimals."""
+    """The row that every door hands out, as JSON values: a `CaptionRow` or a `FailureRow`."""
     caption = outcome.caption
     if caption is None:
-        return {"image": image, "error": {"type": type(outcome.error).__name__, "detail": str(outcome.error)}}
-    return {
+        failure: FailureRow = {
+            "image": image,
+            "error": {"type": type(outcome.error).__name__, "detail": str(outcome.error)},
+        }
+        return dict(failure)
+    made: CaptionRow = {
         "image": image,
         "caption": caption.text,
         "score": round(caption.score, 4),
@@ -114,3 +161,4 @@ def row(outcome: Outcome, *, image: str, model: str) -> dict[str, Any]:
         "words": [{"word": word.word, "probability": round(word.probability, 4)} for word in caption.words],
         "model": model,
     }
+    return dict(made)

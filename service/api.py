@@ -2,28 +2,114 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any, NotRequired
 
 from flask import Blueprint, Response, jsonify, request
+from typing_extensions import TypedDict
 
-from captioner.captions import Judged, Outcome
+from captioner.captions import CaptionRow, FailureRow, Judged, Outcome
 from captioner.decoding.options import DecodingOptions
+from service import samples
+from service.bodies import caption_bodies, query_schemas, score_bodies
 from service.captioning import Captioning, Engine
 from service.intake import read_caption_request
+from service.operations import JSON, Operation, documented
 from service.problems import Problem
-from service.scoring import read_score_request, score_row
+from service.scoring import ScoreRow, read_score_request, score_row
 from service.settings import Settings
+
+PICTURES = "Captions and scores"
+OPERATIONS = "Operations"
+# What may be wrong with the pictures of a request, in any of its forms, and with the JSON that holds them.
+PICTURE_PROBLEMS = (
+    "invalid-json",
+    "length-required",
+    "too-many-pictures",
+    "image-too-large",
+    "unsupported-media-type",
+    "unsupported-format",
+    "invalid-field",
+    "unreadable-image",
+    "no-picture",
+    "invalid-picture",
+    "remote-picture",
+)
+
+
+class Timings(TypedDict):
+    """What the request took."""
+
+    total_seconds: Annotated[float, "From the moment when a thread took the whole request."]
+
+
+class CaptionedRow(CaptionRow):
+    """A picture, its caption, and where the model looked if that was asked for; numbers have 4 decimals."""
+
+    attention: NotRequired[
+        Annotated[
+            list[list[list[float]]] | None,
+            "For each word, rows and columns of the share that the model gave each part of the picture; "
+            "null of a model without attention.",
+        ]
+    ]
+
+
+class CaptionAnswer(TypedDict):
+    """One row a picture, in the order of the request."""
+
+    captions: list[CaptionedRow | FailureRow]
+    timings: Timings
+
+
+class ScoreAnswer(TypedDict):
+    """One row a picture, in the order of the request."""
+
+    scores: list[ScoreRow | FailureRow]
+    timings: Timings
+
+
+class ModelAnswer(TypedDict):
+    """What anyone may know about the model."""
+
+    name: str
+    digest: Annotated[str, "The first 12 hexadecimal digits of the SHA-256 of its manifest."]
+    licence: str | None
+    scores: Annotated[dict[str, Any] | None, "How it was evaluated, as its manifest has it."]
+    decoding: DecodingOptions
+
+
+class StatusAnswer(TypedDict):
+    """A health check's answer."""
+
+    status: str
 
 
 def create_blueprint(captioning: Captioning, settings: Settings, ready: Callable[[], bool]) -> Blueprint:
     """POST /v1/captions, POST /v1/score, GET /v1/model, /healthz (the process lives), /readyz (it takes requests)."""
     api = Blueprint("api", __name__)
+    defaults = captioning.engine.options
 
     @api.post("/v1/captions")
+    @documented(
+        Operation(
+            tag=PICTURES,
+            query=query_schemas(defaults, settings),
+            body=caption_bodies(defaults, settings),
+            answer={JSON: CaptionAnswer},
+            problems=(*PICTURE_PROBLEMS, "decoding-error"),
+            examples=samples.CAPTION_COMMANDS,
+            sample=samples.CAPTIONS,
+        )
+    )
     def captions() -> Response:
+        """Captions of one or many pictures.
+
+        The pictures come as a form, as one raw body, or in JSON; the options in the query, in the form or in the JSON,
+        each of them once. One row a picture, in the order of the request: among many, a bad picture is a row with its
+        error; a request for one picture fails with it.
+        """
         started = time.monotonic()
         # The place comes first: a full service does not take apart a body that it will refuse. The server has received
         # the body by then; `Settings.max_held_bytes` bounds what that takes.
@@ -37,7 +123,22 @@ def create_blueprint(captioning: Captioning, settings: Settings, ready: Callable
         return jsonify({"captions": rows, "timings": _timings(started)})
 
     @api.post("/v1/score")
+    @documented(
+        Operation(
+            tag=PICTURES,
+            body=score_bodies(settings),
+            answer={JSON: ScoreAnswer},
+            problems=(*PICTURE_PROBLEMS, "too-many-sentences"),
+            examples=samples.SCORE_COMMANDS,
+            sample=samples.SCORES,
+        )
+    )
     def score() -> Response:
+        """How well given sentences fit given pictures.
+
+        A score is the mean log-probability of a word. Compare sentences on one picture with it; it says little about
+        one sentence on two pictures.
+        """
         started = time.monotonic()
         with captioning.place():
             asked = read_score_request(request, settings)
@@ -47,18 +148,34 @@ def create_blueprint(captioning: Captioning, settings: Settings, ready: Callable
             score_row(each, image=picture.name, model=captioning.engine.model)
             for picture, each in zip(asked.pictures, judged, strict=True)
         ]
-        return jsonify({"scores": rows, "timings": _timings(started)})
+        answer: ScoreAnswer = {"scores": rows, "timings": _timings(started)}
+        return jsonify(answer)
 
     @api.get("/v1/model")
+    @documented(
+        Operation(tag=PICTURES, answer={JSON: ModelAnswer}, examples=("curl {url}/v1/model",), sample=samples.MODEL)
+    )
     def model() -> Response:
+        """The model: its name, digest, licence, scores and decoding options."""
         return jsonify(describe(captioning.engine))
 
     @api.get("/healthz")
+    @documented(Operation(tag=OPERATIONS, answer={JSON: StatusAnswer}, examples=("curl {url}/healthz",)))
     def healthz() -> Response:
+        """The process lives. Open to everyone."""
         return jsonify({"status": "ok"})
 
     @api.get("/readyz")
+    @documented(
+        Operation(
+            tag=OPERATIONS,
+            answer={JSON: StatusAnswer},
+            problems=("unavailable",),
+            examples=("curl {url}/readyz",),
+        )
+    )
     def readyz() -> Response:
+        """The service takes requests; 503 when it stops. Open to everyone."""
         if not ready():
             raise Problem(503, "The service is stopping.")
         return jsonify({"status": "ready"})
@@ -81,19 +198,18 @@ def _with_attention(row: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
     return {**row, "attention": shown}
 
 
-def _timings(started: float) -> dict[str, float]:
+def _timings(started: float) -> Timings:
     """From the moment when a thread took the request, whose body has been received by then."""
     return {"total_seconds": round(time.monotonic() - started, 4)}
 
 
-def describe(engine: Engine) -> dict[str, Any]:
+def describe(engine: Engine) -> ModelAnswer:
     """What anyone may know about the model: its name, digest, licence, scores and decoding options."""
     name, _, digest = engine.model.partition("@")
-    options: DecodingOptions = engine.options
     return {
         "name": name,
         "digest": digest,
         "licence": engine.manifest.get("licence"),
         "scores": engine.manifest.get("scores"),
-        "decoding": dataclasses.asdict(options),
+        "decoding": engine.options,
     }

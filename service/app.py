@@ -9,7 +9,7 @@ from typing import IO
 from flask import Flask, Request, Response
 from flask.json.provider import DefaultJSONProvider
 
-from service import api, cross_origin, keys, logs, page, problems
+from service import api, cross_origin, documentation, keys, logs, page, problems
 from service.captioning import Engine
 from service.compatibility import huggingface, max_caption_generator, ollama, openai_chat, photoprism
 from service.intake import OPTIONS
@@ -95,6 +95,7 @@ def create_app(
     app.register_blueprint(page.create_blueprint(captioning, settings))
     for adapter in (huggingface, max_caption_generator, ollama, openai_chat, photoprism):
         app.register_blueprint(adapter.create_blueprint(captioning, settings))
+    app.register_blueprint(documentation.create_blueprint(captioner.options, settings))
     problems.register(app)
     app.after_request(_secure)
     return app

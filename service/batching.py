@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from captioner.errors import ImageError
 
+CLOSE_SECONDS = 2.0
 _NEWEST_SHARE = 0.2  # of the newest batch in the running mean of the time that a picture takes
 
 Pixels = npt.NDArray[np.uint8]
@@ -188,10 +189,13 @@ class Batching:
         finally:
             del request, failure
 
-    def close(self) -> None:
-        """Refuse new requests, answer the accepted ones, and end the thread. May be called again."""
+    def close(self, timeout_seconds: float = CLOSE_SECONDS) -> None:
+        """Refuse new requests, answer the accepted ones, and end the thread, in so long at most. May be called again.
+
+        A model that hangs would be waited for without end; its thread ends with the process.
+        """
         self.stop()
-        self._thread.join()
+        self._thread.join(timeout_seconds)
 
     def stop(self) -> None:
         """As `close`, without waiting for it."""

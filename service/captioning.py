@@ -191,7 +191,10 @@ class Captioning:
         ]
 
     def close(self) -> None:
-        """Refuse new requests, answer the accepted ones, and end the thread. The engine stays open."""
+        """Refuse new requests, answer the accepted ones, and end the thread, or leave it after two seconds.
+
+        The server has answered what it has accepted before it closes this. The engine stays open.
+        """
         self._batching.close()
 
     def _results(self, pictures: Sequence[Picture], task: _Task[Result]) -> list[Result | ImageError]:

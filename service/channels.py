@@ -7,8 +7,10 @@ large. A limit per body alone would let a thousand slow senders fill the disk.
 from __future__ import annotations
 
 import functools
+import math
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from waitress.adjustments import Adjustments
@@ -21,6 +23,8 @@ from waitress.utilities import Error
 from service.app import SECURITY_HEADERS
 from service.problems import DETAILS, MEDIA_TYPE, problem_body
 from service.settings import Settings
+
+COUNT_SECONDS = 0.05
 
 
 class _Answer(WSGITask):  # type: ignore[misc]  # waitress publishes no types
@@ -73,6 +77,28 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
         return consumed
 
 
+class Room:
+    """What all connections of a server may hold together."""
+
+    def __init__(self, most_bytes: int, channels: Callable[[], Iterable[Channel]]) -> None:
+        """`channels` are those that are open at this moment."""
+        self._most = most_bytes
+        self._channels = channels
+        self._held = 0
+        self._counted = -math.inf
+
+    def takes(self, more: int) -> bool:
+        """Whether there is room for so many bytes more, which are then taken for held."""
+        # Counting takes a while where thousands send a byte each, so it is done anew now and then, and before a no.
+        now = time.monotonic()
+        if now > self._counted + COUNT_SECONDS or self._held + more > self._most:
+            self._held, self._counted = sum(channel.held_bytes for channel in self._channels()), now
+        if self._held + more > self._most:
+            return False
+        self._held += more
+        return True
+
+
 class Channel(HTTPChannel):  # type: ignore[misc]
     """One connection."""
 
@@ -88,15 +114,17 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         map: dict[int, Any] | None = None,  # noqa: A002  # waitress names it
         *,
         settings: Settings,
+        room: Room,
         on_refusal: Callable[[int], str],
     ) -> None:
-        """As waitress calls it, and `settings`, and what is told of a refusal's status and names the request."""
+        """As waitress calls it, and `settings`, and what is told of a refusal's status and names the request.
+
+        All connections of a server share one `room`.
+        """
         super().__init__(server, connection, address, adjustments, map=map)
         self.retry_after_seconds = settings.retry_after_seconds
         self.on_refusal = on_refusal
-        self.parser_class = functools.partial(
-            _Parser, has_room=lambda more: held_bytes(server) + more <= settings.max_held_bytes
-        )
+        self.parser_class = functools.partial(_Parser, has_room=room.takes)
 
     @property
     def held_bytes(self) -> int:
@@ -105,8 +133,3 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         requests = [request for request in (self.request, *self.requests) if request is not None and not request.error]
         held: int = self.total_outbufs_len + sum(request.body_bytes_received for request in requests)
         return held
-
-
-def held_bytes(server: TcpWSGIServer) -> int:
-    """What all connections of `server` hold together."""
-    return sum(channel.held_bytes for channel in list(server.active_channels.values()))

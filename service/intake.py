@@ -32,7 +32,8 @@ def _whole(text: str) -> int:
 
 
 def _number(text: str) -> float:
-    if not re.fullmatch(r"-?[0-9]{1,9}(\.[0-9]{1,9})?", text):
+    # As JSON writes it: programs send 0.7000000000000001 and 1e-05.
+    if not re.fullmatch(r"-?[0-9]{1,9}(\.[0-9]{1,32})?([eE][-+]?[0-9]{1,3})?", text):
         raise ValueError(text)
     return float(text)
 

@@ -23,6 +23,8 @@ from service.problems import Problem
 from service.settings import Settings
 
 OPEN_ROUTES = frozenset({"/healthz", "/readyz"})
+# The page as it comes, which asks its person for the key; it captions nothing without one.
+OPEN_PAGE = frozenset({"/", "/static/<path:filename>", "/family.css"})
 # Of the methods that our routes answer, those that only look at what is there.
 _FREE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _LINE = re.compile(r"([0-9a-f]{64})(?:\s+([A-Za-z0-9._-]{1,64}))?")
@@ -107,11 +109,14 @@ def register(app: Flask, settings: Settings) -> None:
     buckets = Buckets(settings.requests_per_minute) if settings.requests_per_minute else None
 
     def admit() -> None:
-        if request.url_rule is not None and request.url_rule.rule in OPEN_ROUTES:
+        rule = request.url_rule.rule if request.url_rule is not None else None
+        if rule in OPEN_ROUTES:
             return
         given = given_key(request)
         key = find(keys, given) if given is not None else None
         if key is None:
+            if rule in OPEN_PAGE and request.method in _FREE_METHODS:
+                return
             raise Problem(401, "Send an API key that this service knows.", headers=_challenge(request))
         g.key_name = key.name
         if buckets is not None and request.method not in _FREE_METHODS and (wait := buckets.take(key.name)):

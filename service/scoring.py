@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
 from flask import Request
+from typing_extensions import TypedDict
 
-from captioner.captions import Judged, SentenceScore
+from captioner.captions import FailureRow, Judged, SentenceScore, WordRow
 from captioner.text import tokenizer
 from service.captioning import Picture
 from service.encoded import read_json, remote_picture, shown
@@ -28,6 +29,24 @@ class ScoreRequest:
 
     pictures: list[Picture]
     sentences: list[str]
+
+
+class SentenceRow(TypedDict):
+    """How well one sentence fits; numbers have 4 decimals."""
+
+    sentence: str
+    score: Annotated[float, "log_probability divided by the number of words and one, for the end."]
+    log_probability: Annotated[float, "Of the sentence and its end, natural logarithm."]
+    words: list[WordRow]
+    unknown: Annotated[list[str], "The words that the model does not know."]
+
+
+class ScoreRow(TypedDict):
+    """A picture and its sentences."""
+
+    image: Annotated[str, "The name that its sender gave the picture."]
+    sentences: Annotated[list[SentenceRow], "In the order of the request."]
+    model: Annotated[str, "Name and digest of the model, as name@digest."]
 
 
 def read_score_request(request: Request, settings: Settings) -> ScoreRequest:
@@ -54,14 +73,14 @@ def read_score_request(request: Request, settings: Settings) -> ScoreRequest:
     return ScoreRequest(pictures=pictures, sentences=_checked(sentences, len(pictures), settings))
 
 
-def score_row(judged: Judged, *, image: str, model: str) -> dict[str, Any]:
+def score_row(judged: Judged, *, image: str, model: str) -> ScoreRow | FailureRow:
     """The row of one picture, as JSON values: its sentences in the order of the request, or its error."""
     if judged.error is not None:
         return {"image": image, "error": {"type": type(judged.error).__name__, "detail": str(judged.error)}}
     return {"image": image, "sentences": [_sentence_row(score) for score in judged.scores], "model": model}
 
 
-def _sentence_row(score: SentenceScore) -> dict[str, Any]:
+def _sentence_row(score: SentenceScore) -> SentenceRow:
     return {
         "sentence": score.sentence,
         "score": round(score.score, 4),

@@ -25,16 +25,15 @@ from typing import Any
 from flask import Flask
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
-from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
 
 from captioner.errors import ConfigurationError
 from service.app import create_app
 from service.captioning import Engine
-from service.channels import Channel
-from service.gate import Gate, Gated
+from service.channels import Channel, Room
 from service.keys import read_keys
 from service.logs import refusal
+from service.memory import give_back, share_one_heap
 from service.metrics import Metrics
 from service.settings import Settings
 from service.succession import Reloader, Succession
@@ -81,7 +80,8 @@ class Server:
             )
         except OSError as error:
             raise _unavailable(settings, error) from error
-        self._server.channel_class = functools.partial(Channel, settings=settings, on_refusal=on_refusal)
+        room = Room(settings.max_held_bytes, self._channels)
+        self._server.channel_class = functools.partial(Channel, settings=settings, room=room, on_refusal=on_refusal)
         host, port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -117,7 +117,7 @@ class Server:
         self._server.socket.close()
         self._server.accepting = False
 
-    def _channels(self) -> list[HTTPChannel]:
+    def _channels(self) -> list[Channel]:
         return list(self._server.active_channels.values())
 
     def _busy(self) -> bool:
@@ -169,15 +169,14 @@ def serve(
     refused. Raises `ConfigurationError` for an address that cannot be used or a model that captions nothing, and what
     `open_captioner` raises. Call it from the main thread: signals arrive nowhere else.
     """
+    share_one_heap()
     stopping = threading.Event()
     metrics = Metrics()
-    gate = Gate()
 
     def start() -> tuple[Flask, Callable[[], None]]:
         """An application around a model of its own, and what closes that."""
         with contextlib.ExitStack() as stack:
-            with gate.closed():
-                captioner = Gated(stack.enter_context(open_captioner()), gate)
+            captioner = stack.enter_context(open_captioner())
             app = create_app(captioner, settings, ready=lambda: not stopping.is_set(), metrics=metrics)
             captioning = app.extensions["captioner"]
             stack.callback(captioning.close)
@@ -188,6 +187,7 @@ def serve(
         if settings.keys_file is not None:
             read_keys(settings.keys_file)  # a mistake in it is told before the model loads
         with contextlib.closing(Succession(*start())) as succession:
+            give_back()
             _allow_connections(settings.connection_limit)
             server = Server(succession, settings, listener, on_refusal=refusal(metrics))
 

@@ -42,8 +42,9 @@ class Settings:
 
     A body is received whole before any thread sees it, so slow senders are bounded by other means: `max_held_bytes`
     is what all bodies and unsent answers may take together, in memory or in the folder for temporary files. Past it,
-    whoever sends more hears 503. Answers are written all the same, so that folder needs room for some 200 MB more. A
-    connection that neither sends nor takes anything for `channel_timeout_seconds` is closed.
+    whoever sends more hears 503. Answers are written all the same, and a page holds its pictures again in base64, so
+    that folder needs room for two and a half times as much. A connection that neither sends nor takes anything for
+    `channel_timeout_seconds` is closed.
 
     `keys_file` holds the digests of API keys; with it, every route but the health checks asks for one. Whoever listens
     on an address that other machines reach must give it or say `no_auth`.
@@ -51,8 +52,8 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 8000  # 0: any free port
-    threads: int = 16
-    max_waiting: int = 8
+    threads: int = 48
+    max_waiting: int = 32
     max_queued_pictures: int = 64
     max_batch: int = 32
     deadline_seconds: float = 10.0
@@ -115,7 +116,7 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str], **chosen: Any) -> Self:
         """The settings that the variables `CAPTIONER_<FIELD>` of `environment` give, under those `chosen` by name.
 
-        Without a `max_waiting`, half of the `threads` may wait.
+        Without a `max_waiting`, two thirds of the `threads` may wait, as by default.
 
         Raises:
             ConfigurationError: a variable that is no setting, a value that cannot be read, or a contradiction.
@@ -143,7 +144,7 @@ class Settings:
             given["limits"] = dataclasses.replace(DEFAULT_LIMITS, **limits)
         given |= chosen
         if "threads" in given:
-            given.setdefault("max_waiting", given["threads"] // 2)
+            given.setdefault("max_waiting", 2 * given["threads"] // 3)
         return cls(**given)
 
     @property

@@ -5,7 +5,6 @@ A request stays with the application that it began with, whose model is closed w
 
 from __future__ import annotations
 
-import gc
 import logging
 import threading
 from collections.abc import Callable, Iterable
@@ -16,6 +15,7 @@ from flask import Flask
 from werkzeug.wsgi import ClosingIterator
 
 from captioner.errors import CaptionerError
+from service.memory import give_back
 from service.metrics import Metrics
 from service.problems import report
 
@@ -29,9 +29,17 @@ class _Generation:
 
     def __init__(self, app: Flask, close: Callable[[], None]) -> None:
         self.app = app
-        self.close = close
         self.inside = 0
         self.retired = False
+        self.closed = threading.Event()
+        self._close = close
+
+    def close(self) -> None:
+        """After the last request."""
+        try:
+            self._close()
+        finally:
+            self.closed.set()
 
 
 class Succession:
@@ -60,14 +68,15 @@ class Succession:
         """How many requests the newest application has not answered yet."""
         return self._newest.inside
 
-    def replace(self, app: Flask, close: Callable[[], None]) -> None:
-        """Hand the requests from now on to `app`."""
+    def replace(self, app: Flask, close: Callable[[], None]) -> threading.Event:
+        """Hand the requests from now on to `app`; the event is set when the model before it has been closed."""
         with self._lock:
             before, self._newest = self._newest, _Generation(app, close)
             before.retired = True
             over = before.inside == 0
         if over:
             before.close()
+        return before.closed
 
     def close(self) -> None:
         """Close the newest application's model; nobody asks any more."""
@@ -134,8 +143,9 @@ class Reloader:
             report(error)
             self._metrics.reloaded("failed")
         else:
-            self._succession.replace(*successor)
+            closed = self._succession.replace(*successor)
             del successor
-            gc.collect()  # models hold themselves in circles, and Python would find a large one late
             logger.info("reload done")
             self._metrics.reloaded("done")
+            closed.wait(CLOSE_SECONDS)
+        give_back()

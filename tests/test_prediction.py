@@ -363,6 +363,41 @@ def test_contradictory_options_are_refused() -> None:
         DecodingOptions(beam_size=1, num_captions=2)
 
 
+# --- one picture at a time
+
+
+def test_a_picture_read_alone_is_captioned_as_in_a_stream(
+    captioner: Captioner, pictures: list[bytes], pixels: npt.NDArray[np.uint8], tmp_path: Path
+) -> None:
+    (tmp_path / "whole.png").write_bytes(pictures[1])
+    sources: list[ImageSource] = [pictures[0], tmp_path / "whole.png", str(tmp_path / "whole.png"), *pictures[2:]]
+    read = [future.result(20) for future in [captioner.read(source) for source in sources]]
+    np.testing.assert_array_equal(np.stack(read), pixels[[0, 1, 1, 2, 3, 4, 5, 6]])
+    expected = captioner.caption(sources, BEAM)
+    for picture, other in zip(read, expected, strict=True):
+        (caption,) = captioner.caption_features(captioner.encode(picture[None]), BEAM)
+        assert caption.text == other.text
+        assert caption.score == pytest.approx(other.score, abs=1e-4)
+
+
+def test_a_picture_that_cannot_be_read_fails_alone(captioner: Captioner, pictures: list[bytes], tmp_path: Path) -> None:
+    good, bad, gone = (captioner.read(source) for source in (pictures[0], b"no picture", tmp_path / "gone.png"))
+    for future, words in ((bad, "no picture"), (gone, "gone.png")):
+        with pytest.raises(UnreadableImage, match=words):
+            future.result(20)
+    assert good.result(20).shape == (64, 64, 3)
+
+
+def test_closing_leaves_nobody_waiting_for_a_picture(tiny_bundle: Path, pictures: list[bytes]) -> None:
+    captioner = Captioner.from_bundle(tiny_bundle, precision="float32", processes=1)
+    futures = [captioner.read(picture) for picture in pictures * 5]
+    captioner.close()
+    assert all(future.done() for future in futures)
+    assert any(future.cancelled() for future in futures)
+    assert captioner.read(pictures[0]).result(20).shape == (64, 64, 3)  # with new children
+    captioner.close()
+
+
 # --- the bundle
 
 

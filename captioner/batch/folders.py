@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from captioner.batch.archive_items import items_in_archive
@@ -50,22 +51,23 @@ class _Walk:
         folders = [self._enter(self._prefix, included=False)]
         while folders:
             prefix = folders[-1].prefix
-            for name in folders[-1].left:
-                path = prefix + name
-                if name[-1] == "/":
-                    if name not in folders[-1].archives:
-                        folders.append(self._enter_below(path, folders[-1]))
-                        break
-                    yield from items_in_archive(path[:-1], root, self._selection, self._survey, included=True)
-                    continue
-                try:
-                    status = look(path)
-                except OSError:  # it is gone, or a link to nothing: reading it gives the reason
-                    yield Item(path, path, None, root, 0, 0)
+            with _opened(prefix) as descriptor:
+                for name in folders[-1].left:
+                    path = prefix + name
+                    if name[-1] == "/":
+                        if name not in folders[-1].archives:
+                            folders.append(self._enter_below(path, folders[-1]))
+                            break
+                        yield from items_in_archive(path[:-1], root, self._selection, self._survey, included=True)
+                        continue
+                    try:
+                        status = look(name, dir_fd=descriptor)
+                    except OSError:  # it is gone, or a link to nothing: reading it gives the reason
+                        yield Item(path, path, None, root, 0, 0)
+                    else:
+                        yield new(Item, (path, path, None, root, status.st_size, status.st_mtime_ns))
                 else:
-                    yield new(Item, (path, path, None, root, status.st_size, status.st_mtime_ns))
-            else:
-                folders.pop()
+                    folders.pop()
 
     def _enter_below(self, prefix: str, above: _Folder) -> _Folder:
         relative = prefix[len(self._prefix) : -1]
@@ -147,6 +149,20 @@ class _Walk:
             return True
         parts = target.removeprefix(below).split("/")
         return any(self._selection.skips_folder("/".join(parts[: count + 1])) for count in range(len(parts)))
+
+
+@contextmanager
+def _opened(prefix: str) -> Iterator[int]:
+    """A descriptor of a folder, below which a name is looked up in less time than a path; -1 if it is gone."""
+    try:
+        descriptor = os.open(prefix or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        yield -1  # whatever is looked up below it is not there
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _is_folder(path: str) -> bool:

@@ -143,11 +143,16 @@ def _merged(roots: dict[str, str], selection: Selection, survey: Survey) -> Iter
             return
         _, number, first, stream = heapq.heappop(heap)
         # As long as nothing else is due, which is nearly always, the items of one stream follow each other.
-        due = heap[0][0] if heap else None
-        if names and (due is None or _bound(names[-1]) < due):
-            due = _bound(names[-1])
+        due = min([entry[0] for entry in heap[:1]] + [_bound(name) for name in names[-1:]], default=None)
+        if due is None:  # and to the end, if nothing else is to come: no stream repeats itself
+            if first.source == last:
+                survey.skip("repeated")
+            else:
+                yield first
+            yield from stream
+            return
         for item in chain((first,), stream):
-            if due is not None and item.source > due:
+            if item.source > due:
                 heapq.heappush(heap, (item.source, number, item, stream))
                 break
             if item.source == last:

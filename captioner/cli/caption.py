@@ -108,11 +108,14 @@ def request_of(given: dict[str, Any]) -> JobRequest:
         ledger=given["ledger"],
         bundle=given["bundle"],
         device=given["device"],
+        devices=given["devices"],
         precision=given["precision"],
         batch_size=given["batch_size"],
     )
-    if not request.is_job and (request.watch or given["shard"] is not None):
-        raise click.UsageError("--watch and --shard need an --output, --sidecar, --metadata or --ledger.")
+    if not request.is_job and (request.watch or given["shard"] is not None or request.devices > 1):
+        raise click.UsageError("--watch, --shard and --devices need an --output, --sidecar, --metadata or --ledger.")
+    if request.devices > 1 and request.device == "auto":
+        raise click.UsageError("--devices needs --device cuda or --device cpu, since all of them must be of one kind.")
     if request.watch and given["shard"] is not None:
         raise click.UsageError("--watch and --shard do not go together: shares are of a list that stays.")
     return request

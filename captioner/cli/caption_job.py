@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import click
 
+from captioner.batch.batch_captioner import BatchCaptioner, OpenCaptioner, open_captioner
+from captioner.batch.devices import Devices
 from captioner.batch.items import Item
 from captioner.batch.job import Job, item_of
 from captioner.batch.outputs import OutputFile, Outputs
@@ -32,32 +33,6 @@ from captioner.ledger import Counts, Done, Ledger
 from captioner.manifest import default_bundle, digest_of, read_manifest
 
 
-class BatchCaptioner(Protocol):
-    """What a job asks of a `Captioner`."""
-
-    @property
-    def precision(self) -> str:
-        """In which the encoder runs."""
-
-    def stream_batches(
-        self, batches: Iterable[Sequence[ImageSource]], options: DecodingOptions | None = None
-    ) -> Iterator[list[Outcome]]:
-        """The outcomes of each batch, in order; a batch may be empty."""
-
-    def close(self) -> None:
-        """End what it has started."""
-
-
-OpenCaptioner = Callable[[Path, str, str], BatchCaptioner]  # from a bundle, a device and a precision
-
-
-def open_captioner(bundle: Path, device: str, precision: str) -> BatchCaptioner:
-    """The Captioner of a bundle; its module takes seconds to import."""
-    from captioner.prediction import Captioner
-
-    return Captioner.from_bundle(bundle, device=device, precision=precision)
-
-
 def run_job(
     request: JobRequest,
     choose: Callable[[DecodingOptions], DecodingOptions],
@@ -67,7 +42,7 @@ def run_job(
 
     Args:
         choose: the decoding options of the command line in place of the bundle's own.
-        open_captioner: is called when there is something to caption.
+        open_captioner: is called when there is something to caption; for several devices, a function of a module.
     """
     bundle = default_bundle() if request.bundle is None else request.bundle
     manifest = read_manifest(bundle)
@@ -111,7 +86,7 @@ def run_job(
         work.caption(counts)
         if new is not None:
             work.watch(new)
-        return tell_summary(job, outputs, survey, request.ledger_file, interrupted=is_to_stop())
+        return tell_summary(job, outputs, survey, request.ledger_file, stop_code=is_to_stop.exit_code)
 
 
 def thumbnail_maker(files: Iterable[OutputFile], parts: ExitStack) -> Thumbnail:
@@ -199,7 +174,13 @@ class _Work:
 
 def _opened(open_captioner: OpenCaptioner, request: JobRequest, bundle: Path, job: Job) -> BatchCaptioner:
     precision = job.ledger.settled(job.number, "precision") or request.precision
-    captioner = open_captioner(bundle, request.device, precision)
+    if request.devices > 1:
+        tell = partial(click.echo, err=True)
+        captioner: BatchCaptioner = Devices(
+            request.devices, open_captioner, bundle=bundle, device=request.device, precision=precision, tell=tell
+        )
+    else:
+        captioner = open_captioner(bundle, request.device, precision, None)
     # The timed probe may choose otherwise next time: a job keeps to one precision.
     job.ledger.settle(job.number, "precision", captioner.precision)
     return captioner

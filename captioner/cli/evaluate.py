@@ -54,7 +54,7 @@ def evaluate(
 
     from captioner.cli.evaluation_run import evaluation_run
     from captioner.datasets.coco import read_results_of
-    from captioner.datasets.flickr import load_split
+    from captioner.datasets.kinds import load_split
 
     # before the work of captioning
     others = None if compare is None else read_results_of(load_split(data, split), compare)

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import click
+
 from captioner.captions import Caption
 from captioner.cli.decoding_options import chosen_options
 from captioner.cli.progress import with_progress
-from captioner.datasets.flickr import load_split, training_captions
-from captioner.datasets.records import Record
+from captioner.datasets.kinds import load_data_set
+from captioner.datasets.records import DataSet, Record, told_of
 from captioner.decoding.options import DecodingOptions
 from captioner.evaluation.captioning import caption_records, measure
 from captioner.evaluation.scorecard import Scorecard
@@ -26,7 +28,7 @@ class EvaluationRun:
 
     captioner: Captioner
     options: DecodingOptions
-    data: Path
+    data: DataSet
     split: str
     records: list[Record]
     captions: list[Caption]
@@ -42,7 +44,7 @@ class EvaluationRun:
             self.captions,
             split=self.split,
             about={"model": captioner.model, "precision": captioner.precision, **self.options.to_dict()},
-            training=training_captions(self.data),
+            training=self.data.training_captions,
             official=official,
             others=others,
         )
@@ -64,7 +66,10 @@ def evaluation_run(
     Raises:
         CaptionerError: the data set or the bundle cannot be used, or a picture cannot be read.
     """
-    records = load_split(data, split)
+    data_set = load_data_set(data)
+    for note in [*data_set.notes, *([told_of(data_set.left_out)] if data_set.left_out else [])]:
+        click.echo(note, err=True)
+    records = data_set.split(split)
     with Captioner.from_bundle(bundle, device=device, precision=precision) as captioner:
         options = chosen_options(captioner.options, decoding)
         captions = caption_records(
@@ -75,5 +80,5 @@ def evaluation_run(
             watch=lambda outcomes: with_progress(outcomes, total=len(records)),
         )
         yield EvaluationRun(
-            captioner=captioner, options=options, data=data, split=split, records=records, captions=captions
+            captioner=captioner, options=options, data=data_set, split=split, records=records, captions=captions
         )

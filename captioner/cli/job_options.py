@@ -62,6 +62,14 @@ _OPTIONS = (
     click.option("--watch", is_flag=True, help="Go on with new pictures in the folders, until Ctrl-C."),
     click.option("--shard", metavar="I/N", help="The I-th of N equal shares; captioner merge joins them."),
     click.option(
+        "--devices",
+        metavar="N",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        help="How many models caption at once: one a GPU with --device cuda; with cpu they share the processor.",
+    ),
+    click.option(
         "--ledger",
         metavar="FILE",
         type=click.Path(path_type=Path, dir_okay=False),

@@ -39,6 +39,7 @@ class JobRequest:
     ledger: Path | None
     bundle: Path | None
     device: str
+    devices: int
     precision: str
     batch_size: int
 

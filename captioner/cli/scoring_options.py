@@ -23,9 +23,9 @@ def split_options(command: Command) -> Command:
     split = click.option("--split", default="dev", show_default=True, help="Which split of it: train, dev or test.")
     data = click.option(
         "--data",
-        metavar="FOLDER",
+        metavar="PATH",
         required=True,
         type=click.Path(path_type=Path),
-        help="A data set in the Flickr layout.",
+        help="A data set: its folder, or the file with its captions (docs/training.md).",
     )
     return data(split(command))

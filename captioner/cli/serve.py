@@ -32,8 +32,8 @@ import click
 @click.option(
     "--threads",
     type=click.IntRange(2),
-    help="Worker threads, 16 if not given. Half of them may wait for captions; the rest keep answering and turn away "
-    "what is too much.",
+    help="Worker threads, 48 if not given. Two thirds of them may wait for captions; the rest keep answering and turn "
+    "away what is too much.",
 )
 @click.option(
     "--processes",

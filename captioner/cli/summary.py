@@ -16,12 +16,14 @@ from captioner.errors import OutputError
 from captioner.ledger import Counts
 
 SOME_FAILED = 3  # the exit code: done, but some pictures failed
-INTERRUPTED = 130
 _MOST_TOLD = 20  # of each kind: a terminal is no place for a hundred thousand lines
 
 
-def tell_summary(job: Job, outputs: Outputs, survey: Survey, ledger: Path, *, interrupted: bool) -> int:
+def tell_summary(job: Job, outputs: Outputs, survey: Survey, ledger: Path, *, stop_code: int) -> int:
     """Say on standard error what was done and what was not, failures with their reasons; returns the exit code.
+
+    Args:
+        stop_code: the exit code of a job that was stopped; 0 if it was not.
 
     Raises:
         ClickException: no picture could be captioned.
@@ -42,9 +44,9 @@ def tell_summary(job: Job, outputs: Outputs, survey: Survey, ledger: Path, *, in
         _tell(f"To take the texts back: captioner undo {job.number} --ledger {ledger}")
     if outputs.broken:
         raise OutputError(" ".join(outputs.broken))
-    if interrupted:
+    if stop_code:
         _tell(_how_to_go_on(job, counts))
-        return INTERRUPTED
+        return stop_code
     if counts.done == 0 and counts.skipped == 0 and counts.failed:
         raise click.ClickException("No picture could be captioned.")
     return SOME_FAILED if counts.failed or outputs.problems or survey.failures else 0

@@ -11,7 +11,8 @@ import click
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def train(arguments: tuple[str, ...]) -> None:
     """Train a model and write its bundle (needs the extra `train`; see `captioner train --help`)."""
-    missing = [name for name in ("pytorch_lightning", "jsonargparse", "matplotlib") if find_spec(name) is None]
+    needed = ("pytorch_lightning", "jsonargparse", "matplotlib", "tensorboard")
+    missing = [name for name in needed if find_spec(name) is None]
     if missing:
         raise click.ClickException(
             f"Training needs {' and '.join(missing)}: install the extra with pip install 'captioner[train]', "

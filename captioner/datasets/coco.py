@@ -10,17 +10,17 @@ folders, it names.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from captioner.datasets.flickr import read_text, read_token_file
+from captioner.datasets.flickr import read_token_file
 from captioner.datasets.json_file import Entry, described, entries, list_of, read_json
 from captioner.datasets.records import Record
+from captioner.datasets.table import delimiter_of, read_csv
+from captioner.datasets.text_file import read_text
 from captioner.errors import DatasetError
 
 NAMED = 3  # how many images an error names
@@ -162,7 +162,7 @@ def read_results_of(records: Sequence[Record], file: Path) -> list[str]:
 def read_captions(file: Path) -> dict[str, tuple[str, ...]]:
     """The captions of each picture, by the picture's name as the file writes it: captions that are to be judged.
 
-    The file is COCO's captions JSON, a `.token.txt` of Flickr, CSV (UTF-8, commas) with the columns image and caption,
+    The file is COCO's captions JSON, a `.token.txt` of Flickr, CSV (UTF-8) with the columns image and caption,
     or the rows of `captioner caption`, of which those that tell of a failure are passed over. Which of these it is, is
     seen from its content.
 
@@ -176,8 +176,8 @@ def read_captions(file: Path) -> dict[str, tuple[str, ...]]:
         pairs = _pairs_of_json(file)
     elif re.match(r"[^\t]*#[^\t#]*\t", first):
         pairs = [(name, caption) for name, group in read_token_file(file).items() for caption in group]
-    elif {"image", "caption"} <= {column.strip().strip('"').lower() for column in first.split(",")}:
-        pairs = _pairs_of_csv(file, text)
+    elif delimiter_of(first) is not None:
+        pairs = [(row.image, row.caption) for row in read_csv(file)[1]]
     else:
         raise DatasetError(
             f"{file} is no caption file that is known here: expected COCO's captions JSON, Flickr's lines of "
@@ -267,26 +267,6 @@ def _pairs_of_json(file: Path) -> Iterator[tuple[str, str]]:
         if group.file_name is None:
             raise DatasetError(f"{file}: image {identity} has no 'file_name', so that its picture is not known; add it")
         yield from ((group.file_name, caption) for caption in group.captions)
-
-
-def _pairs_of_csv(file: Path, text: str) -> Iterator[tuple[str, str]]:
-    reader = csv.reader(io.StringIO(text), strict=True)
-    header: list[str] = []
-    try:
-        for row in reader:
-            if not any(row):
-                continue
-            if not header:
-                header = [column.strip().lower() for column in row]
-            elif len(row) != len(header):
-                raise DatasetError(
-                    f"{file}, line {reader.line_num}: found {len(row)} fields where the first line has {len(header)}; "
-                    "put a caption that holds a comma in double quotes"
-                )
-            else:
-                yield row[header.index("image")], row[header.index("caption")]
-    except csv.Error as error:
-        raise DatasetError(f"{file}, line {reader.line_num}, is not CSV ({error}); check its quotes") from error
 
 
 # --- Wording ----------------------------------------------------------------------------------------------------------

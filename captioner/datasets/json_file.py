@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from captioner.datasets.flickr import read_text
+from captioner.datasets.text_file import read_text
 from captioner.errors import DatasetError
 
 _SHOWN = 60  # how many characters of a value an error shows
@@ -36,6 +36,13 @@ class Entry:
         if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
             return str(value)
         raise DatasetError(f"{self.where}: '{key}' must be a whole number or text, found {described(value)}")
+
+    def texts(self, key: str, part: str) -> list[str]:
+        """The text under `part` of each object of the list under `key`."""
+        value = self._value(key)
+        if not isinstance(value, list):
+            raise DatasetError(f"{self.where}: '{key}' must be a list, found {described(value)}")
+        return [entry.text(part) for entry in entries(value, f"{self.where}, '{key}'")]
 
     def _value(self, key: str) -> object:
         if key not in self.fields:

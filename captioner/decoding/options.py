@@ -6,22 +6,29 @@ from typing import Any, Self
 
 from captioner.errors import DecodingError
 
-# With these bounds length ** penalty stays far inside float32, so that a normalised score is never inf, 0 or NaN.
-_MAX_LENGTH = 1000
-_MAX_LENGTH_PENALTY = 10
-_MAX_BEAM_SIZE = 100
+# The least and the most of each option. With these bounds length ** penalty stays far inside float32, so that a
+# normalised score is never inf, 0 or NaN.
+BOUNDS: Mapping[str, tuple[int, int]] = {
+    "beam_size": (1, 100),
+    "num_captions": (1, 100),
+    "length_penalty": (0, 10),
+    "min_length": (0, 1000),
+    "max_length": (1, 1000),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DecodingOptions:
     """How captions are looked for. A wrong value or a contradiction raises DecodingError, which names the option.
 
-    beam_size: hypotheses kept for each image, 1 to 100; 1 is greedy decoding.
-    num_captions: hypotheses returned for each image, best first, 1 to beam_size.
-    length_penalty: 0 to 10. A score is the log-probability divided by (words + 1) ** length_penalty: 0 compares plain
+    `BOUNDS` has the least and the most of each.
+
+    beam_size: hypotheses kept for each image; 1 is greedy decoding.
+    num_captions: hypotheses returned for each image, best first; at most beam_size.
+    length_penalty: a score is the log-probability divided by (words + 1) ** length_penalty: 0 compares plain
         log-probabilities, which favours short captions; 1 compares means per token; more favours long captions.
-    min_length: fewest words of a caption, 0 to max_length; <end> is not counted.
-    max_length: most words of a caption, 1 to 1000; <end> is not counted.
+    min_length: fewest words of a caption, at most max_length; <end> is not counted.
+    max_length: most words of a caption; <end> is not counted.
     """
 
     beam_size: int = 3
@@ -31,11 +38,9 @@ class DecodingOptions:
     max_length: int = 30
 
     def __post_init__(self) -> None:
-        _check_integer("beam_size", self.beam_size, 1, _MAX_BEAM_SIZE)
-        _check_integer("num_captions", self.num_captions, 1, _MAX_BEAM_SIZE)
-        _check_integer("max_length", self.max_length, 1, _MAX_LENGTH)
-        _check_integer("min_length", self.min_length, 0, _MAX_LENGTH)
-        _check_number("length_penalty", self.length_penalty, 0, _MAX_LENGTH_PENALTY)
+        for name, (least, most) in BOUNDS.items():
+            check = _check_number if name == "length_penalty" else _check_integer
+            check(name, getattr(self, name), least, most)
         if self.num_captions > self.beam_size:
             raise DecodingError(
                 f"num_captions must be between 1 and beam_size, which is {self.beam_size}, not {self.num_captions}; "

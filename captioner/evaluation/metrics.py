@@ -47,7 +47,7 @@ def bleu(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) -> 
     return one, two, three, four
 
 
-def bleu_statistics(hypotheses: Sequence[Words], references: CountedReferences) -> Floats:
+def bleu_statistics(hypotheses: Sequence[Tokens], references: CountedReferences) -> Floats:
     """What BLEU adds up over the images, (N, BLEU_STATISTICS), for N hypotheses and the references of N images.
 
     Whole numbers: clipped matches of each order, n-grams of each order, words, and words of the closest reference.

@@ -122,6 +122,32 @@ class Decoder(nn.Module):
         output, attention, state = self.advance(self.embed(tokens), state)
         return torch.log_softmax(self.classify(output), dim=-1), attention, state
 
+    def unroll(self, tokens: Tensor, state: DecoderState) -> tuple[Tensor, Tensor | None, DecoderState]:
+        """Feed `tokens` (N, K, T) one after the other: `advance`, T times.
+
+        Without attention nothing but the recurrence waits for the step before, and whole sequences go through torch's
+        fused kernels.
+
+        Returns:
+            output (N, K, T, E), attention (N, K, T, P) or None, and the state after the last token.
+        """
+        words = self.embed(tokens)  # (N, K, T, E)
+        if self.attention is None:
+            hidden, memory = state.hidden.flatten(1, 2), None if state.memory is None else state.memory.flatten(1, 2)
+            top, hidden, memory = self.cells.unroll(words.flatten(0, 1).transpose(0, 1), hidden, memory)  # (T, N K, H)
+            output = self.hidden_output(self.dropout(top)).transpose(0, 1).unflatten(0, words.shape[:2])
+            shape = state.hidden.shape  # (L, N, K, H)
+            memory = None if memory is None else memory.view(shape)
+            return output, None, replace(state, hidden=hidden.view(shape), memory=memory)
+        outputs: list[Tensor] = []
+        attentions: list[Tensor] = []
+        for t in range(tokens.shape[2]):
+            output, attention, state = self.advance(words[:, :, t], state)
+            outputs.append(output)
+            if attention is not None:
+                attentions.append(attention)
+        return torch.stack(outputs, dim=2), torch.stack(attentions, dim=2), state
+
     def forward(self, features: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
         """Teacher forcing: the given words go in, the distribution of each next word comes out.
 
@@ -132,14 +158,5 @@ class Decoder(nn.Module):
         Returns:
             logits (N, K, T, V), and attention (N, K, T, P) or None.
         """
-        state = self.initial_state(features, beams=tokens.shape[1])
-        words = self.embed(tokens)  # (N, K, T, E)
-        outputs: list[Tensor] = []
-        attentions: list[Tensor] = []
-        for t in range(tokens.shape[2]):
-            output, attention, state = self.advance(words[:, :, t], state)
-            outputs.append(output)
-            if attention is not None:
-                attentions.append(attention)
-        logits = self.classify(torch.stack(outputs, dim=2))
-        return logits, torch.stack(attentions, dim=2) if attentions else None
+        outputs, attention, _ = self.unroll(tokens, self.initial_state(features, beams=tokens.shape[1]))
+        return self.classify(outputs), attention

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 from torchvision import models
-from torchvision.models import feature_extraction
 
 from captioner.errors import ConfigurationError
 from captioner.model.configuration import EncoderConfiguration
+from captioner.model.tracing import Traced
 from captioner.model.weights import download_weights, read_weights
 
 # Their last grid does not come from a convolution, so they are not the CNN that this project is about.
@@ -197,26 +197,19 @@ def _use_same_padding(network: nn.Module) -> None:
 
 
 def _cut(network: nn.Module, configuration: EncoderConfiguration) -> GraphModule:
-    tracer: dict[str, list[type]] = {"leaf_modules": [SamePaddedConv2d, SamePaddedMaxPool2d]}
-    _, nodes = feature_extraction.get_graph_node_names(network, tracer_kwargs=tracer, suppress_diff_warning=True)
-    node = configuration.cut or _last_grid(network, nodes, tracer)
-    if not any(name == node or name.startswith(node + ".") for name in nodes):
+    traced = Traced(network, leaf_modules=[SamePaddedConv2d, SamePaddedMaxPool2d])
+    node = configuration.cut or _last_grid(traced)
+    try:
+        return traced.cut(node, "grid")
+    except KeyError:
         raise ConfigurationError(
-            f"encoder {configuration.name} has no node '{node}' to cut at; the last ones are {', '.join(nodes[-8:])}"
-        )
-    cut: GraphModule = feature_extraction.create_feature_extractor(
-        network, {node: "grid"}, tracer_kwargs=tracer, suppress_diff_warning=True
-    )
-    return cut
+            f"encoder {configuration.name} has no node '{node}' to cut at; the last ones are "
+            f"{', '.join(traced.names[-8:])}"
+        ) from None
 
 
-def _last_grid(network: nn.Module, nodes: list[str], tracer: dict[str, list[type]]) -> str:
+def _last_grid(traced: Traced) -> str:
     """The last node before the classifier whose output has more than one place."""
-    candidates = [name for name in nodes if not name.startswith(_NO_GRID)]
-    everything = feature_extraction.create_feature_extractor(
-        network, candidates, tracer_kwargs=tracer, suppress_diff_warning=True
-    )
-    with torch.no_grad():
-        outputs = everything(torch.zeros(1, 3, _PROBE_SIZE, _PROBE_SIZE))
-    grids = [name for name in candidates if isinstance(outputs[name], Tensor) and outputs[name].dim() == 4]
-    return [name for name in grids if outputs[name].shape[2] > 1][-1]
+    shapes = traced.shapes(torch.zeros(1, 3, _PROBE_SIZE, _PROBE_SIZE))
+    grids = [name for name, shape in shapes.items() if len(shape) == 4 and not name.startswith(_NO_GRID)]
+    return [name for name in grids if shapes[name][2] > 1][-1]

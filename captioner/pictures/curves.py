@@ -22,7 +22,11 @@ def draw_curves(logs: Sequence[Path], file: Path) -> None:
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     losses, scores = figure.subplots(1, 2)
-    for name, label in (("train_loss_epoch", "training"), ("val_loss", "development")):
+    for name, label in (
+        ("train_loss_epoch", "training"),
+        ("val_loss", "development"),
+        ("val_loss_shuffled", "with wrong pictures"),
+    ):
         losses.plot(*series(name), marker="o", markersize=3, label=label)
     for name, label in (("cider", "CIDEr-D"), ("bleu4", "BLEU-4")):
         scores.plot(*series(name), marker="o", markersize=3, label=label)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 SPECIAL_WORDS: Final = ("<pad>", "<start>", "<end>", "<unk>")
@@ -33,10 +33,12 @@ class Vocabulary:
     @classmethod
     def build(cls, captions: Iterable[Sequence[str]], *, min_count: int) -> Vocabulary:
         """The words that occur at least `min_count` times in the tokenised `captions`, most frequent first."""
-        counts = Counter(word for caption in captions for word in caption)
-        for special in SPECIAL_WORDS:
-            counts.pop(special, None)
-        kept = [word for word, count in counts.items() if count >= min_count]
+        return cls.of_counts(Counter(word for caption in captions for word in caption), min_count=min_count)
+
+    @classmethod
+    def of_counts(cls, counts: Mapping[str, int], *, min_count: int) -> Vocabulary:
+        """The words that are counted at least `min_count` times, most frequent first."""
+        kept = [word for word, count in counts.items() if count >= min_count and word not in SPECIAL_WORDS]
         return cls(sorted(kept, key=lambda word: (-counts[word], word)))
 
     @property

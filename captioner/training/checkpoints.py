@@ -1,18 +1,60 @@
-"""The checkpoints that a run leaves and that another one resumes: found, and refused in a sentence."""
+"""The checkpoints that a run leaves and that another one resumes: written whole, found, and refused in a sentence."""
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from captioner.errors import ConfigurationError
 from captioner.model.weights import DAMAGED, first_sentence
 
 _PARTS = ("state_dict", "optimizer_states", "loops", "pytorch-lightning_version")
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes a checkpoint beside its place, to the disk, and renames it then: a half-written one replaces nothing."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Write `checkpoint` to the file `path` (Lightning's hook, in one process only).
+
+        Raises:
+            ConfigurationError: the disk is full, or the file cannot be written for another reason.
+        """
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        file = Path(path)
+        part = file.with_name(f"{file.name}.part")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as stream:
+                stream.write(content.getbuffer())
+                stream.flush()
+                os.fsync(stream.fileno())
+            part.replace(file)
+            _sync_folder(file.parent)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise ConfigurationError(
+                f"checkpoint {file} cannot be written ({error.strerror}); make room and go on with --resume: the "
+                "checkpoint before it, if there is one, is whole"
+            ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a renaming to the disk, where the system can."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def find_checkpoint(given: str, output: Path) -> Path:
@@ -33,6 +75,12 @@ def find_checkpoint(given: str, output: Path) -> Path:
     if not isinstance(content, dict) or not set(_PARTS) <= set(content):
         raise ConfigurationError(f"{file} is no checkpoint of a training; give OUTPUT/checkpoints/last.ckpt")
     return file
+
+
+def precision_of(checkpoint: Path) -> str:
+    """In which precision the run of a `checkpoint` encodes pictures; `auto` if it does not say so."""
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    return str(content.get("captioner", {}).get("precision", "auto"))
 
 
 def refuse_other_network(checkpoint: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:

@@ -15,7 +15,9 @@ import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.plugins.io import CheckpointIO
+from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 from captioner.bundle import load_bundle, save_bundle
@@ -23,18 +25,26 @@ from captioner.card import licence_text, model_card
 from captioner.errors import ConfigurationError
 from captioner.evaluation.captioning import calibrated
 from captioner.pictures.curves import draw_curves
-from captioner.training.checkpoints import find_checkpoint
+from captioner.training.averaging import average_of
+from captioner.training.checkpoints import WholeFiles, find_checkpoint
+from captioner.training.clipping import WatchGradients
 from captioner.training.data import CaptionDataModule
 from captioner.training.initialisation import settings_of_bundle
 from captioner.training.module import CaptionModule, engine_device
 from captioner.training.precision import automatic_precision
+from captioner.training.resume import Checkpoints
+from captioner.training.samples import ShowSamples
 
 # In place of a hundred lines of options before each message; --help lists them.
-USAGE = "captioner train [--config FILE] [--output FOLDER] [--init-from BUNDLE] [--ckpt_path FILE] [--help] [options]"
+USAGE = "captioner train [--config FILE] [--output FOLDER] [--init-from BUNDLE] [--resume] [--help] [options]"
 DESCRIPTION = (
     "Train a model and write its bundle to OUTPUT/bundle. Without --trainer.precision, training is in mixed precision "
     "where the device has units for it: bf16-mixed on a GPU or a processor with bfloat16, 16-mixed on an older GPU."
 )
+
+# What a run that starts from a bundle takes if it is told nothing else: its words need no more than a push.
+FINE_TUNING_RATE = 5e-4
+FINE_TUNING_EPOCHS = 10
 
 
 class DrawCurves(Callback):
@@ -42,7 +52,7 @@ class DrawCurves(Callback):
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Lightning's hook."""
-        if trainer.sanity_checking or not isinstance(trainer.logger, CSVLogger):
+        if trainer.sanity_checking or not trainer.is_global_zero or not isinstance(trainer.logger, CSVLogger):
             return
         trainer.logger.save()
         log = Path(trainer.logger.log_dir) / "metrics.csv"
@@ -55,6 +65,7 @@ def earlier_logs(output: Path) -> list[Path]:
     return sorted(output.glob("metrics.*.csv"))
 
 
+@rank_zero_only
 def set_aside(output: Path, *, resumes: bool) -> None:
     """Keep the log of the run that is resumed, which Lightning would delete; a new run needs no earlier logs."""
     earlier, log = earlier_logs(output), output / "metrics.csv"
@@ -69,22 +80,34 @@ class TrainCommand(LightningCLI):
     """Lightning's command line, with an output folder, a bundle to start from, and a precision that fits the device.
 
     Attributes:
-        checkpoint: writes the best and the last weights.
+        checkpoint: writes the best weights.
+        kept: writes several of the best, where their average is asked for.
+        options: the parser, for its messages.
     """
 
     checkpoint: ModelCheckpoint
+    kept: ModelCheckpoint | None
+    options: LightningArgumentParser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what is ours, and the callbacks that every run has."""
+        self.options = parser
         parser.add_argument("--output", type=str, default="runs/train", help="folder of logs, checkpoints and bundle")
         parser.add_argument("--init-from", type=str | None, default=None, help="bundle whose weights to start from")
+        parser.add_argument(
+            "--resume", action="store_true", help="go on from OUTPUT/checkpoints/last.ckpt; begin where there is none"
+        )
         parser.link_arguments("init_from", "model.init_from")
+        parser.add_lightning_class_args(Checkpoints, "checkpoints")
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.set_defaults(
             {
                 "early_stopping.monitor": "cider",
                 "early_stopping.mode": "max",
                 "early_stopping.patience": 5,
+                # at the validation's end, as all that a checkpoint of this moment must know
+                "early_stopping.check_on_train_epoch_end": False,
+                "trainer.use_distributed_sampler": False,  # the data module shares the batches among the devices
                 "trainer.gradient_clip_val": 5.0,
                 "trainer.gradient_clip_algorithm": "norm",
             }
@@ -96,13 +119,22 @@ class TrainCommand(LightningCLI):
         Raises:
             CaptionerError: the bundle or the checkpoint cannot be used.
         """
+        self.options.prog = "captioner train"  # without the name of Lightning's subcommand
         super().parse_arguments(parser, args)
         start, resumed = self.config["fit"]["init_from"], self.config["fit"]["ckpt_path"]
         if start is not None and isinstance(args, list):
-            settings = json.dumps(settings_of_bundle(load_bundle(start)))
-            super().parse_arguments(parser, [args[0], f"--config={settings}", *args[1:]])  # what comes later wins
+            settings: dict[str, Any] = settings_of_bundle(load_bundle(start))
+            settings["model"]["learning_rate"] = FINE_TUNING_RATE
+            trainer = self.config["fit"]["trainer"]
+            if trainer["max_epochs"] is None and trainer["max_steps"] == -1 and trainer["max_time"] is None:
+                settings["trainer"] = {"max_epochs": FINE_TUNING_EPOCHS}
+            given = [args[0], f"--config={json.dumps(settings)}", *args[1:]]  # what comes later wins
+            super().parse_arguments(parser, given)
+        output = Path(self.config["fit"]["output"])
+        if self.config["fit"]["resume"] and resumed is None and (output / "checkpoints" / "last.ckpt").is_file():
+            resumed = "last"
         if resumed not in (None, "hpc"):
-            self.config["fit"]["ckpt_path"] = str(find_checkpoint(resumed, Path(self.config["fit"]["output"])))
+            self.config["fit"]["ckpt_path"] = str(find_checkpoint(resumed, output))
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """Every file of a run goes to the output folder.
@@ -118,15 +150,39 @@ class TrainCommand(LightningCLI):
             warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
         if trainer["logger"] is None:
             set_aside(output, resumes=resumes)
-            kwargs.setdefault("logger", CSVLogger(output, name="", version=""))
+            loggers = [CSVLogger(output, name="", version=""), TensorBoardLogger(output, "tensorboard", version="")]
+            kwargs.setdefault("logger", loggers)
         if trainer["precision"] is None and not trainer["plugins"]:
             kwargs.setdefault("precision", automatic_precision(str(trainer["accelerator"])))
         kwargs.setdefault("default_root_dir", str(output))
-        # without Lightning's counter: last.ckpt is always the last one, also where an earlier run left its own
+        if not any(isinstance(plugin, CheckpointIO) for plugin in trainer["plugins"] or []):
+            kwargs.setdefault("plugins", [*(trainer["plugins"] or []), WholeFiles()])
+        # without Lightning's counter: best.ckpt is always the best one, also where an earlier run left its own
         self.checkpoint = ModelCheckpoint(
-            output / "checkpoints", "best", monitor="cider", mode="max", save_last=True, enable_version_counter=False
+            output / "checkpoints",
+            "best",
+            monitor="cider",
+            mode="max",
+            enable_version_counter=False,
+            save_on_train_epoch_end=False,
         )
-        kwargs["callbacks"] = [*(trainer["callbacks"] or []), self.checkpoint, DrawCurves()]
+        self.kept = None
+        checkpoints = [self.checkpoint]
+        keep = self.config["fit"]["checkpoints"]["keep"]
+        if keep > 1:
+            self.kept = ModelCheckpoint(
+                output / "checkpoints",
+                "kept-{step:06d}",
+                monitor="cider",
+                mode="max",
+                save_top_k=keep,
+                auto_insert_metric_name=False,
+                enable_version_counter=False,
+                save_on_train_epoch_end=False,
+            )
+            checkpoints.append(self.kept)
+        callbacks = [*(trainer["callbacks"] or []), WatchGradients(), *checkpoints, DrawCurves(), ShowSamples()]
+        kwargs["callbacks"] = callbacks
         if trainer["enable_progress_bar"] is not False:
             # a log file is no terminal: one line now and then is enough
             kwargs["callbacks"].append(TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 50))
@@ -145,8 +201,8 @@ def main(arguments: list[str]) -> None:
     Raises:
         CaptionerError: the data, the encoder's weights, the bundle to start from, the checkpoint to resume or the
             trainer's settings cannot be used.
-        SystemExit: unknown or contradictory arguments (2).
-        KeyboardInterrupt: somebody pressed Ctrl-C; the last checkpoint stays.
+        SystemExit: unknown or contradictory arguments (2), or the run was asked to end by SIGTERM (143).
+        KeyboardInterrupt: somebody pressed Ctrl-C. A checkpoint was written at either signal.
     """
     with warnings.catch_warnings():
         # advice on the number of workers, and notices about others' internals: nothing that a user can act on
@@ -177,25 +233,58 @@ def main(arguments: list[str]) -> None:
             raise
 
 
+@rank_zero_only
+def tell(message: str) -> None:
+    """One line on standard error, by one process of them all."""
+    click.echo(message, err=True)
+
+
+def better_average(module: CaptionModule, kept: list[str], best: float) -> tuple[int, float]:
+    """Load the average of the checkpoints `kept` if its CIDEr-D on dev is above `best`, that of the weights loaded now.
+
+    Returns:
+        How many checkpoints are averaged, 0 where the weights stay, and the CIDEr-D.
+    """
+    if len(kept) < 2:
+        return 0, best
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    module.load_state_dict(average_of([Path(file) for file in kept]))
+    average = module.dev_cider()
+    better = average > best
+    tell(
+        f"the average of the {len(kept)} best checkpoints has CIDEr-D {average:.2f} on dev, the best of them "
+        f"{best:.2f}: the bundle is {'the average' if better else 'the best of them'}"
+    )
+    if better:
+        return len(kept), average
+    module.load_state_dict(before)
+    return 0, best
+
+
 def write_bundle(command: TrainCommand) -> None:
     """Write the best weights of the run to OUTPUT/bundle, with card and provenance.
 
     A run that ended before its first validation is validated now, and its last weights are the best ones.
     """
     trainer, module = command.trainer, command.model
-    if not trainer.is_global_zero:
-        return
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
-        click.echo("trainer.fast_dev_run tries a few batches only: no bundle is written", err=True)
+        tell("trainer.fast_dev_run tries a few batches only: no bundle is written")
         return
     best = Path(command.checkpoint.best_model_path)
-    if best.is_file():
+    found = trainer.strategy.broadcast(best.is_file())  # other machines need not see the disk of the first
+    if not found:  # by all processes together
+        trainer.validate(module, datamodule=module.data, verbose=False)
+    if not trainer.is_global_zero:
+        return
+    if found:
         state = torch.load(best, map_location="cpu", weights_only=True)
         module.load_state_dict(state["state_dict"])
         epochs, steps, cider = int(state["epoch"]) + 1, int(state["global_step"]), command.checkpoint.best_model_score
     else:
-        trainer.validate(module, datamodule=module.data, verbose=False)
         epochs, steps, cider = trainer.current_epoch, trainer.global_step, trainer.callback_metrics["cider"]
+    averaged = 0
+    if command.kept is not None and cider is not None:
+        averaged, cider = better_average(module, list(command.kept.best_k_models), float(cider))
     settings = json.loads(command.parser.dump(command.config, format="json"))["fit"]
     phase = {
         "data": module.data.dataset_name,
@@ -208,6 +297,7 @@ def write_bundle(command: TrainCommand) -> None:
         "callbacks": settings["trainer"].get("callbacks") or [],  # the averaging of weights is one
         "epochs": epochs,
         "steps": steps,
+        **({"averaged_checkpoints": averaged} if averaged else {}),
         "minutes": round(module.seconds / 60, 1),  # of all processes, where the run was resumed
         "dev_cider": None if cider is None else round(float(cider), 2),
         "versions": {name: version(name) for name in ("torch", "torchvision", "pytorch-lightning")},

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import click
 import pytorch_lightning as lightning
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from captioner.datasets.flickr import check_root, load_split
-from captioner.datasets.records import Record
+from captioner.datasets.checks import Findings, check_pictures, usable, write_left_out
+from captioner.datasets.kinds import Kind, check_path, load_data_set
+from captioner.datasets.records import DataSet, LeftOut, Record, told_of
 from captioner.errors import ConfigurationError, DatasetError, ImageError
 from captioner.evaluation import ptb
 from captioner.images import read_image
 from captioner.preprocessing import Augmentation, Preprocessing, TrainingTransform
-from captioner.text.tokenizer import tokenize
 from captioner.text.vocabulary import Vocabulary
+from captioner.training.caption_index import CaptionIndex, NumberedCaptions, Words
 from captioner.training.feature_cache import FeatureCache
 
 _SIDES = frozenset({"left", "right"})  # words that a mirrored picture makes wrong
@@ -65,50 +69,42 @@ class Batch:
 class _Item:
     index: int
     picture: Tensor  # pixels (H, W, 3) or features (P, C)
-    captions: list[list[int]]
+    captions: list[Tensor]  # each (length,) int32: `<start>`, words, `<end>`
 
 
 class CaptionDataset(Dataset[_Item | DatasetError]):
-    """The records of one split, each with all its captions as ids.
+    """The pictures of one split, each with all its captions as ids.
 
     A picture that cannot be used is an error that is returned: torch would bury one that a worker process raises in
     that process's traceback.
     """
 
-    def __init__(
-        self,
-        records: Sequence[Record],
-        captions: Sequence[list[list[int]]],
-        may_flip: Sequence[bool],
-        transform: TrainingTransform,
-        features: FeatureCache | None,
-    ) -> None:
-        self._records = records
-        self._captions = captions
-        self._may_flip = may_flip
+    def __init__(self, index: CaptionIndex, transform: TrainingTransform, features: FeatureCache | None) -> None:
+        self._index = index
         self._transform = transform
         self._features = features
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._index)
 
     def __getitem__(self, index: int) -> _Item | DatasetError:
+        captions = self._index.captions(index)
         if self._features is not None:
-            return _Item(index, self._features[index], self._captions[index])
-        record = self._records[index]
+            return _Item(index, self._features[index], captions)
+        path = self._index.path(index)
         try:
-            image = read_image(record.image)
+            image = read_image(path)
         except ImageError as error:
-            return DatasetError(f"picture {record.image} of the data set cannot be used: {error}")
-        return _Item(index, self._transform(image, may_flip=self._may_flip[index]), self._captions[index])
+            return DatasetError(f"picture {path} of the data set cannot be used: {error}")
+        return _Item(index, self._transform(image, may_flip=bool(self._index.may_flip[index])), captions)
 
 
 class CaptionDataModule(lightning.LightningDataModule):
-    """Flickr8k, Flickr30k or the toy set, in the official layout."""
+    """Pictures and captions of any kind of data set that captioner/datasets/kinds.py knows."""
 
     def __init__(
         self,
-        root: str,
+        path: str,
         preprocessing: Preprocessing = Preprocessing(),
         augmentation: Augmentation = Augmentation(),
         batch_size: int = 32,
@@ -117,11 +113,13 @@ class CaptionDataModule(lightning.LightningDataModule):
         max_words: int = 20,
         cache: str = "runs/features",
         num_workers: int = 2,
+        kind: Kind = "auto",
+        strict: bool = False,
     ) -> None:
         """Take the settings of a data set.
 
         Args:
-            root: the data set's folder.
+            path: the data set: its folder, or the file with its captions.
             preprocessing: resize, crop and normalisation; a bundle given by `--init-from` brings its own.
             augmentation: how training varies pictures; none on cached features.
             batch_size: pictures a step.
@@ -130,8 +128,10 @@ class CaptionDataModule(lightning.LightningDataModule):
             min_count: a word must occur so often in the training captions to be in the vocabulary.
             max_words: so many words of a training caption are fed. Of a longer one, the next word is still predicted,
                 but neither what follows nor its end.
-            cache: the folder for the features of a frozen encoder.
+            cache: the folder for the features of a frozen encoder, and for which pictures have been found readable.
             num_workers: processes that read pictures.
+            kind: coco, karpathy, flickr, table or sidecars; auto finds it by looking.
+            strict: end where a picture would be left out.
         """
         super().__init__()
         self.settings = {
@@ -141,8 +141,10 @@ class CaptionDataModule(lightning.LightningDataModule):
         for name, number in self.settings.items():
             if number < 1:
                 raise ConfigurationError(f"data.{name} is {number}; it must be 1 or more")
-        self.root = Path(root)
-        check_root(self.root)
+        self.path = Path(path)
+        check_path(self.path)
+        self.kind = kind
+        self.strict = strict
         self.preprocessing = preprocessing
         self.augmentation = augmentation
         self.batch_size = batch_size
@@ -153,25 +155,69 @@ class CaptionDataModule(lightning.LightningDataModule):
         self.num_workers = num_workers
         self.features: dict[str, FeatureCache] = {}
         self._records: dict[str, list[Record]] = {}
-        self._words: dict[str, list[list[list[str]]]] = {}
+        self._captions: dict[str, NumberedCaptions] = {}
+        self._looked_at: tuple[DataSet, Findings] | None = None
 
-    def setup(self, stage: str | None = None) -> None:
-        """Read the captions and build the vocabulary.
+    def prepare_data(self) -> None:
+        """Read every picture once, on one process of each machine (Lightning's hook).
 
         Raises:
-            DatasetError: a file is missing or malformed, or no word is frequent enough.
+            DatasetError: a file of the data set is missing or malformed.
+        """
+        self._looked_at = self._look()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the captions, leave out the pictures that cannot be used, and build the vocabulary.
+
+        Raises:
+            DatasetError: a file is missing or malformed, no picture of a split can be used, no word is frequent
+                enough, or a picture is left out in spite of `strict`.
         """
         if self._records:
             return
+        data_set, findings = self._looked_at or self._look()
+        self._looked_at = None
+        splits, unusable = usable(data_set.splits, findings)
+        self._tell(data_set, [*data_set.left_out, *unusable])
+        self._words = Words()
         for split in ("train", "dev"):
-            self._records[split] = load_split(self.root, split)
-            self._words[split] = [[tokenize(caption) for caption in record.captions] for record in self._records[split]]
-        captions = (caption for record in self._words["train"] for caption in record)
-        self.vocabulary = Vocabulary.build(captions, min_count=self.min_count)
+            if data_set.split(split) and not splits[split]:
+                raise DatasetError(f"no picture of the split '{split}' of {self.path} can be used; see {self._list}")
+            self._records[split] = splits[split]
+            self._captions[split] = NumberedCaptions.of(splits[split], self._words)
+        counts = self._words.counts(self._captions["train"].numbers)
+        self.vocabulary = Vocabulary.of_counts(counts, min_count=self.min_count)
         if not self.vocabulary.ordinary:
             raise DatasetError(
-                f"no word of {self.root} occurs {self.min_count} times in training; lower data.min_count"
+                f"no word of {self.path} occurs {self.min_count} times in training; lower data.min_count"
             )
+
+    def _look(self) -> tuple[DataSet, Findings]:
+        # An index of COCO's size is a million objects that stay: to look for garbage among them would double the time.
+        gc.disable()
+        try:
+            data_set = load_data_set(self.path, self.kind)
+        finally:
+            gc.enable()
+        images = [record.image for records in data_set.splits.values() for record in records]
+        return data_set, check_pictures(images, self.cache)
+
+    @property
+    def _list(self) -> Path:
+        """The list of what is left out."""
+        folder = self.cache if self.trainer is None else Path(self.trainer.default_root_dir)
+        return folder / "left-out.csv"
+
+    def _tell(self, data_set: DataSet, left_out: Sequence[LeftOut]) -> None:
+        """What is known of the data set, and which pictures are left out, told by one process of them all."""
+        if self.trainer is None or self.trainer.is_global_zero:
+            write_left_out(left_out, self._list)
+            for note in data_set.notes:
+                click.echo(note, err=True)
+            if left_out and not self.strict:
+                click.echo(f"{told_of(left_out)} (all of them: {self._list})", err=True)
+        if left_out and self.strict:
+            raise DatasetError(f"{told_of(left_out)} (all of them: {self._list}), and data.strict is true")
 
     def records(self, split: str) -> list[Record]:
         """The pictures of `split` with their captions, in order."""
@@ -181,15 +227,33 @@ class CaptionDataModule(lightning.LightningDataModule):
         """The pictures of `split`, in order."""
         return [record.image for record in self._records[split]]
 
+    def captions(self, split: str) -> list[list[list[int]]]:
+        """The captions of each picture of `split` as ids, whole, `<end>` included."""
+        ids, numbered = self._words.ids(self.vocabulary), self._captions[split]
+        words, ends = ids[numbered.numbers].tolist(), itertools.pairwise(numbered.ends.tolist())
+        return [
+            [[*words[start:end], Vocabulary.end] for start, end in itertools.islice(ends, len(record.captions))]
+            for record in self._records[split]
+        ]
+
     def references(self, split: str) -> list[list[list[str]]]:
         """The words of the captions of `split`, by the scorers' tokeniser."""
         return [[ptb.tokenize(caption) for caption in record.captions] for record in self._records[split]]
 
     @property
     def dataset_name(self) -> str:
-        """The data set's name: that of its folder, or of the folder above one that is called `raw`."""
-        root = self.root.resolve() if ".." in self.root.parts else self.root.absolute()
-        return root.parent.name if root.name == "raw" else root.name
+        """The data set's name: that of its folder, or of the folder above one that is called `raw` or `annotations`.
+
+        A table is called as its file, without the ending.
+        """
+        path = self.path.resolve() if ".." in self.path.parts else self.path.absolute()
+        if path.is_file():
+            if path.suffix.lower() not in (".json", ".txt", ".token"):
+                return path.stem
+            path = path.parent
+        while path.name in ("raw", "annotations") and path.parent.name:
+            path = path.parent
+        return path.name
 
     def train_dataloader(self) -> DataLoader[_Item | DatasetError]:
         """Shuffled batches of the training split."""
@@ -211,11 +275,12 @@ class CaptionDataModule(lightning.LightningDataModule):
 
     def _loader(self, split: str, *, shuffle: bool) -> DataLoader[_Item | DatasetError]:
         features = self.features.get(split)
-        words = self._words[split]
+        captions = self._captions[split]
+        tokens = captions.tokens(
+            self._words.ids(self.vocabulary), max_words=self.max_words if split == "train" else None
+        )
         dataset = CaptionDataset(
-            self._records[split],
-            [[self._ids(caption, cut=split == "train") for caption in record] for record in words],
-            [not any(_SIDES.intersection(caption) for caption in record) for record in words],
+            CaptionIndex.of(self._records[split], tokens, captions.holding(self._words.among(_SIDES))),
             TrainingTransform(self.preprocessing, self.augmentation if split == "train" else Augmentation()),
             features,
         )
@@ -230,11 +295,6 @@ class CaptionDataModule(lightning.LightningDataModule):
             collate_fn=_Collate(self.captions_per_image, draw=split == "train"),
             pin_memory=torch.cuda.is_available(),
         )
-
-    def _ids(self, words: Sequence[str], *, cut: bool) -> list[int]:
-        ids = [Vocabulary.start, *self.vocabulary.encode(words), Vocabulary.end]
-        # one id more than is fed: the last one, a word or `<end>`, is only predicted
-        return ids[: self.max_words + 2] if cut else ids
 
 
 @dataclass(frozen=True)
@@ -257,7 +317,7 @@ class _Collate:
         tokens = torch.full((len(items), max(map(len, chosen)), longest), Vocabulary.pad)  # (N, K, T + 1)
         for n, captions in enumerate(chosen):
             for k, caption in enumerate(captions):
-                tokens[n, k, : len(caption)] = torch.tensor(caption)
+                tokens[n, k, : len(caption)] = caption
         pictures = torch.stack([item.picture for item in items])
         from_cache = pictures.dim() == 3
         return Batch(
@@ -267,7 +327,7 @@ class _Collate:
             tokens=tokens,
         )
 
-    def _choose(self, captions: list[list[int]]) -> list[list[int]]:
+    def _choose(self, captions: list[Tensor]) -> list[Tensor]:
         if not self.draw or len(captions) <= self.captions_per_image:
             return captions[: self.captions_per_image]
         return [captions[i] for i in torch.randperm(len(captions))[: self.captions_per_image].tolist()]

@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
 import pytorch_lightning as lightning
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from captioner.bundle import Bundle, load_bundle
 from captioner.decoding.options import DecodingOptions
 from captioner.errors import ConfigurationError
 from captioner.evaluation import ptb
+from captioner.evaluation.captioning import caption_records
+from captioner.evaluation.diversity import BAD_ENDINGS
 from captioner.evaluation.metrics import CiderD, bleu
 from captioner.manifest import digest_of
 from captioner.model.caption_model import CaptionModel
@@ -24,10 +27,16 @@ from captioner.model.configuration import DecoderConfiguration, EncoderConfigura
 from captioner.model.engine import TorchEngine
 from captioner.prediction import Captioner
 from captioner.text.vocabulary import Vocabulary
-from captioner.training.checkpoints import refuse_other_network
+from captioner.training.checkpoints import precision_of, refuse_other_network
 from captioner.training.data import Batch, CaptionDataModule
+from captioner.training.devices import WeightedMean, gathered, share_of
 from captioner.training.feature_cache import cache_features
 from captioner.training.initialisation import copy_weights, refuse_contradictions, settings_of
+from captioner.training.losses import CrossEntropyOptions
+from captioner.training.reward import Reward
+from captioner.training.self_critical import SelfCriticalOptions, advantages, draw, greedy_captions, policy_loss
+from captioner.training.teacher_forcing import TeacherForcing
+from captioner.training.truncation import Truncation
 
 
 class CaptionModule(lightning.LightningModule):
@@ -44,8 +53,11 @@ class CaptionModule(lightning.LightningModule):
         encoder_learning_rate: float = 1e-4,
         weight_decay: float = 1e-4,
         warmup: float = 0.1,
-        label_smoothing: float = 0.1,
+        cross_entropy: CrossEntropyOptions = CrossEntropyOptions(),
+        truncation: Truncation = Truncation(),
+        self_critical: SelfCriticalOptions | None = None,
         decoding: DecodingOptions = DecodingOptions(),
+        compiled: bool = False,
     ) -> None:
         """Take the settings of a training run; the network is built when the vocabulary is known.
 
@@ -61,8 +73,12 @@ class CaptionModule(lightning.LightningModule):
             encoder_learning_rate: the encoder's.
             weight_decay: AdamW's, on matrices only.
             warmup: the share of all steps in which the learning rates rise; they then fall along a cosine.
-            label_smoothing: the probability mass that is spread over all words.
+            cross_entropy: what training with the given captions minimises.
+            truncation: where backpropagation through time is cut in training with the given captions.
+            self_critical: draw captions and reward them, in place of cross-entropy; needs a trained `init_from`.
             decoding: how validation decodes; the bundle stores it as its default.
+            compiled: have torch.compile make faster code of the encoder that learns and of each step of the decoder.
+                The first minutes go into it; it pays on a GPU and in long runs.
         """
         super().__init__()
         if weights is None and init_from is None and train_encoder_from != "all":
@@ -73,14 +89,30 @@ class CaptionModule(lightning.LightningModule):
             raise ConfigurationError(
                 "model.weights and --init-from both say where the encoder starts: give one of them"
             )
+        if self_critical is not None and init_from is None:
+            raise ConfigurationError(
+                "self-critical training rewards captions that the model draws, so it must speak already: train it with "
+                "cross-entropy first, and give that bundle by --init-from"
+            )
+        if self_critical is not None and truncation.mode != "full":
+            raise ConfigurationError(
+                "self-critical training goes back through the whole caption: leave model.truncation out"
+            )
+        if cross_entropy.attention_regularisation > 0.0 and not decoder.attention:
+            raise ConfigurationError(
+                "model.cross_entropy.attention_regularisation needs attention, which this decoder lacks: leave it out"
+            )
         self.settings = {
             "learning_rate": learning_rate,
             "encoder_learning_rate": encoder_learning_rate,
             "weight_decay": weight_decay,
             "warmup": warmup,
-            "label_smoothing": label_smoothing,
+            "cross_entropy": asdict(cross_entropy),
+            "truncation": asdict(truncation),
             "train_encoder_from": train_encoder_from,
+            **({} if self_critical is None else {"self_critical": asdict(self_critical)}),
         }
+        self.self_critical = self_critical
         self.encoder_configuration = encoder
         self.decoder_configuration = decoder
         self.weights = weights
@@ -91,7 +123,11 @@ class CaptionModule(lightning.LightningModule):
         self.weight_decay = weight_decay
         self.warmup = warmup
         self.decoding = decoding
-        self.loss = nn.CrossEntropyLoss(ignore_index=Vocabulary.pad, label_smoothing=label_smoothing)
+        self.compiled = compiled
+        self.objective = TeacherForcing(options=cross_entropy, truncation=truncation)
+        self.validation = TeacherForcing(
+            options=replace(cross_entropy, attention_regularisation=0.0), truncation=Truncation()
+        )
         self.model: CaptionModel | None = None
         self.name = ""
         self.origin: dict[str, str] = {}
@@ -101,6 +137,7 @@ class CaptionModule(lightning.LightningModule):
         self._precision = "auto"
         self._captioner: Captioner | None = None
         self._captions: dict[int, str] = {}
+        self.dev_captions: list[str] = []  # of the last validation that saw them all
 
     def configure_model(self) -> None:
         """Build the network for the data's vocabulary, and load what it starts from (Lightning's hook)."""
@@ -126,17 +163,44 @@ class CaptionModule(lightning.LightningModule):
             )
         self.model.encoder.to(memory_format=torch.channels_last)
         device = engine_device(self.trainer.strategy.root_device)
-        self._precision = TorchEngine(self.model, device=device).precision  # timed once, for the whole run
+        # timed once, in one process, for the whole run: what is resumed must not choose anew
+        resumed = self.trainer.ckpt_path
+        precision = "auto" if resumed is None else precision_of(Path(resumed))
+        if precision == "auto" and self.trainer.is_global_zero:
+            precision = TorchEngine(self.model, device=device).precision
+        self._precision = self.trainer.strategy.broadcast(precision)
         if self.train_encoder_from is None:  # a frozen encoder need see each picture only once
-            for split in ("train", "dev"):
-                data.features[split] = cache_features(
-                    self.model,
-                    data.preprocessing,
-                    data.images(split),
-                    data.cache,
-                    device=device,
-                    precision=self._precision,
-                )
+            self._cache_features(self.model, device)
+        if self.compiled:
+            self._compile(self.model)
+
+    def _compile(self, model: CaptionModel) -> None:
+        """In place, so that the names in checkpoints stay; copies of the network are not compiled.
+
+        Of the decoder only what one step does: a loop over time would be compiled anew for each length of a caption.
+        """
+        model.decoder.cells.compile()
+        if model.decoder.attention is not None:
+            model.decoder.attention.compile()
+        if self.train_encoder_from is not None:
+            model.encoder.compile()
+
+    def _cache_features(self, model: CaptionModel, device: str) -> None:
+        """Fill the cache in one process of all, then (where machines share no disk) of each machine; then all read."""
+        trainer, data = self.trainer, self.data
+        turns = [trainer.is_global_zero, trainer.local_rank == 0 and not trainer.is_global_zero, trainer.local_rank > 0]
+        for turn in turns:
+            if turn:
+                for split in ("train", "dev"):
+                    data.features[split] = cache_features(
+                        model,
+                        data.preprocessing,
+                        data.images(split),
+                        data.cache,
+                        device=device,
+                        precision=self._precision,
+                    )
+            trainer.strategy.barrier()
 
     def _load_start(self, model: CaptionModel, start: Bundle | None) -> dict[str, str]:
         """Load into `model` what it starts from; returns what the record of the training says about it."""
@@ -173,7 +237,9 @@ class CaptionModule(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a later process needs to know about this one (Lightning's hook)."""
-        checkpoint["captioner"] = {"seconds": self.seconds, "train_encoder_from": self.train_encoder_from}
+        checkpoint["captioner"] = {
+            "seconds": self.seconds, "train_encoder_from": self.train_encoder_from, "precision": self._precision,
+        }  # fmt: skip
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another network, and take over its time (Lightning's hook)."""
@@ -190,35 +256,88 @@ class CaptionModule(lightning.LightningModule):
         """Prepare the references that validation compares with."""
         self._references = self.data.references("dev")
         self._cider = CiderD(self._references)
+        if self.self_critical is not None:
+            self._ends_badly = frozenset(self.data.vocabulary.encode(BAD_ENDINGS))
+            self._reward = Reward(self.data.captions("train"), bleu_weight=self.self_critical.bleu_weight)
+
+    def on_train_start(self) -> None:
+        """A run that is resumed in the middle of an epoch has no start of it."""
+        self.on_train_epoch_start()
 
     def on_train_epoch_start(self) -> None:
         """Pretrained batch normalisation keeps its statistics; only a network from nothing learns them."""
         self.network.encoder.train(self.weights is None and self.init_from is None)
 
+    def features_of(self, batch: Batch) -> Tensor:
+        """The grids (N, P, C) of a batch: from the cache, or of the encoder that learns."""
+        if batch.pixels is None:
+            if batch.features is None:
+                raise ConfigurationError("a batch has neither pixels nor features")
+            return batch.features.float()
+        images = self.data.preprocessing.numbers(batch.pixels)  # (N, 3, H, W)
+        features: Tensor = self.network.encoder(images.contiguous(memory_format=torch.channels_last))
+        return features
+
     def forward(self, batch: Batch) -> Tensor:
         """Logits (N, K, T, V) by teacher forcing."""
-        if batch.features is not None:
-            features = batch.features.float()
-        elif batch.pixels is not None:
-            images = self.data.preprocessing.numbers(batch.pixels)  # (N, 3, H, W)
-            features = self.network.encoder(images.contiguous(memory_format=torch.channels_last))
-        logits: Tensor = self.network.decoder(features, batch.tokens[:, :, :-1])[0]
+        logits: Tensor = self.network.decoder(self.features_of(batch), batch.tokens[:, :, :-1])[0]
         return logits
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """The mean cross-entropy of a word."""
-        logits = self(batch)
-        loss: Tensor = self.loss(logits.flatten(0, 2).float(), batch.tokens[:, :, 1:].flatten())
-        self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(batch.tokens))
+        """The mean cross-entropy of a word, or the loss of self-critical training."""
+        if self.self_critical is not None:
+            return self._self_critical_step(batch, self.self_critical)
+        loss = self.teacher_forced_loss(batch) * share_of(self.objective.options.counted(batch.tokens[:, :, 1:]))
+        self.log(
+            "train_loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(batch.tokens), sync_dist=True
+        )
+        return loss
+
+    def teacher_forced_loss(self, batch: Batch) -> Tensor:
+        """The loss of the captions of `batch` at this point of the run."""
+        own_words = self.objective.options.scheduled_sampling
+        if own_words > 0.0:
+            own_words *= min(1.0, self.trainer.global_step / self.trainer.estimated_stepping_batches)
+        scaler: torch.amp.GradScaler | None = getattr(self.trainer.precision_plugin, "scaler", None)
+        return self.objective.loss(
+            self.network.decoder,
+            self.features_of(batch),
+            batch.tokens[:, :, :-1],
+            batch.tokens[:, :, 1:],
+            own_words=own_words,
+            loss_scale=1.0 if scaler is None else scaler.get_scale(),
+        )
+
+    def _self_critical_step(self, batch: Batch, options: SelfCriticalOptions) -> Tensor:
+        """Draw captions, reward them, and raise the probability of those that were better than the others."""
+        decoder, features = self.network.decoder, self.features_of(batch)
+        drawn = draw(decoder, features, samples=options.samples, max_length=options.max_length)
+        captions, pictures = drawn.captions(), batch.indices.tolist()
+        rewards = self._reward(captions, [picture for picture in pictures for _ in range(options.samples)])
+        rewards = rewards.view(len(pictures), options.samples).to(features.device)  # (N, K)
+        greedy: Tensor | None = None
+        if options.baseline == "greedy":
+            greedy = self._reward(greedy_captions(decoder, features, max_length=options.max_length), pictures)
+            greedy = greedy.to(features.device)
+            self.log(
+                "greedy_reward", greedy.mean(), on_step=False, on_epoch=True, batch_size=len(pictures), sync_dist=True
+            )
+        loss = policy_loss(drawn, advantages(rewards, greedy)) * share_of((drawn.tokens != Vocabulary.pad).sum())
+        ends_badly = self._ends_badly  # ids
+        bad = sum(caption[-1] != Vocabulary.end or caption[-2] in ends_badly for caption in captions) / len(captions)
+        figures = {"reward": rewards.mean(), "bad_endings": bad, "words": sum(map(len, captions)) / len(captions) - 1}
+        self.log("train_loss", loss, on_step=True, on_epoch=True, batch_size=len(pictures), sync_dist=True)
+        self.log_dict(figures, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(pictures), sync_dist=True)
         return loss
 
     def on_validation_epoch_start(self) -> None:
         """Caption with the weights of this moment, down the same corridor as everybody."""
         self._captioner = Captioner(self.to_bundle({}), device=engine_device(self.device), precision=self._precision)
         self._captions = {}
+        self._losses = {name: WeightedMean() for name in ("val_loss", "val_loss_shuffled")}
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Teacher-forced loss, and captions by search."""
+        """Teacher-forced loss, with the right pictures and with wrong ones, and captions by search."""
         captioner = self._captioner
         if captioner is None:
             return
@@ -227,9 +346,12 @@ class CaptionModule(lightning.LightningModule):
                 features = captioner.encode(batch.pixels.cpu().numpy()).to(self.device)
         elif batch.features is not None:
             features = batch.features.float()
-        logits = self.network.decoder(features, batch.tokens[:, :, :-1])[0]
-        loss = self.loss(logits.flatten(0, 2).float(), batch.tokens[:, :, 1:].flatten())
-        self.log("val_loss", loss, prog_bar=True, batch_size=len(batch.tokens))
+        inputs, targets = batch.tokens[:, :, :-1], batch.tokens[:, :, 1:]
+        words = int(self.validation.options.counted(targets))
+        self._losses["val_loss"].add(self.validation.loss(self.network.decoder, features, inputs, targets), words)
+        if len(features) > 1:  # every picture with the captions of its neighbour: what does seeing the right one help?
+            others = self.validation.loss(self.network.decoder, features.roll(1, dims=0), inputs, targets)
+            self._losses["val_loss_shuffled"].add(others, words)
         with torch.autocast(self.device.type, enabled=False):  # as precise as the service will be
             captions = captioner.caption_features(features.float())
         for index, caption in zip(batch.indices.tolist(), captions, strict=True):
@@ -238,18 +360,33 @@ class CaptionModule(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """CIDEr-D, BLEU-4 and the share of distinct captions on the development split."""
         self._captioner = None
+        for name, losses in self._losses.items():
+            mean = WeightedMean.of(gathered(losses))
+            if mean is not None:
+                self.log(name, mean, prog_bar=name == "val_loss", sync_dist=True)
+        self._captions = {index: text for captions in gathered(self._captions) for index, text in captions.items()}
         if len(self._captions) < len(self._references):
             # these two look at a few batches only
             if self.trainer.sanity_checking or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
                 return
             raise ConfigurationError(
                 f"validation saw {len(self._captions)} of {len(self._references)} pictures: it needs all of them, so "
-                "leave trainer.limit_val_batches at 1.0, and use one device"
+                "leave trainer.limit_val_batches at 1.0"
             )
-        hypotheses = [ptb.tokenize(self._captions[index]) for index in range(len(self._references))]
-        self.log("cider", float(self._cider.score(hypotheses).mean()), prog_bar=True)
-        self.log("bleu4", bleu(hypotheses, self._references)[3], prog_bar=True)
-        self.log("distinct", len(set(self._captions.values())) / len(self._captions))
+        self.dev_captions = [self._captions[index] for index in range(len(self._references))]
+        hypotheses = [ptb.tokenize(caption) for caption in self.dev_captions]
+        # every process computes the same: all of them choose the best checkpoint by it
+        self.log("cider", float(self._cider.score(hypotheses).mean()), prog_bar=True, sync_dist=True)
+        self.log("bleu4", bleu(hypotheses, self._references)[3], prog_bar=True, sync_dist=True)
+        self.log("distinct", len(set(self.dev_captions)) / len(self.dev_captions), sync_dist=True)
+
+    def dev_cider(self) -> float:
+        """CIDEr-D of the development split with the weights of this moment, in this process alone."""
+        records = self.data.records("dev")
+        device = engine_device(self.trainer.strategy.root_device)
+        with Captioner(self.to_bundle({}), device=device, precision=self._precision) as captioner:
+            captions = caption_records(captioner, records)
+        return float(self._cider.score([ptb.tokenize(caption.text) for caption in captions]).mean())
 
     def configure_optimizers(self) -> Any:
         """AdamW with one learning rate for the encoder and one for the decoder; warm-up, then a cosine."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from captioner.bundle import default_bundle, load_bundle, save_bundle
 from captioner.card import model_card
-from captioner.datasets.flickr import load_split
+from captioner.datasets.kinds import load_split
 from captioner.decoding.options import DecodingOptions
 from captioner.evaluation.captioning import calibrated
 

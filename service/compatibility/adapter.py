@@ -15,10 +15,24 @@ from captioner.captions import Caption
 from captioner.decoding.options import DecodingOptions
 from service.captioning import Captioning, Engine, Picture
 from service.encoded import read_encoded
+from service.operations import JSON, ErrorForm
 from service.problems import Problem, reported
 
+TAG = "For other clients"
 # The services that are imitated here answer 400 where ours is more exact.
 AS_BAD_REQUEST: Mapping[int, int] = {411: 400, 415: 400, 422: 400}
+# What may be wrong with one picture in JSON.
+ENCODED_PROBLEMS = (
+    "invalid-json",
+    "length-required",
+    "image-too-large",
+    "unsupported-format",
+    "invalid-field",
+    "unreadable-image",
+    "no-picture",
+    "invalid-picture",
+    "remote-picture",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,17 +77,20 @@ def only_picture(images: object, where: str) -> Picture:
     return read_encoded(images[0], name="image", where=f"{where}[0]")
 
 
-def answer_errors(
-    blueprint: Blueprint, shape: Callable[[Problem, int], Any], statuses: Mapping[int, int] = AS_BAD_REQUEST
-) -> None:
+def error_form(kind: type, statuses: Mapping[int, int] = AS_BAD_REQUEST) -> ErrorForm:
+    """Errors as JSON of this `kind`. `statuses` maps ours to those of the imitated service, where they differ."""
+    return ErrorForm(content={JSON: kind}, statuses=statuses)
+
+
+def answer_errors(blueprint: Blueprint, form: ErrorForm, shape: Callable[[Problem, int], Any]) -> None:
     """Answer every error of the blueprint's routes in the `shape` (problem and status to JSON) of its clients.
 
-    `statuses` maps our statuses to those of the imitated service, where they differ.
+    `form` says what `shape` makes, and which statuses differ from ours.
     """
 
     def answer(error: Exception) -> Response:
         problem = reported(error)
-        status = statuses.get(problem.status, problem.status)
+        status = form.statuses.get(problem.status, problem.status)
         response = jsonify(shape(problem, status))
         response.status_code = status
         response.headers.update(problem.headers)

@@ -12,15 +12,54 @@ import dataclasses
 import math
 
 from flask import Blueprint, Response, jsonify, request
+from typing_extensions import TypedDict
 
 from captioner.decoding.options import DecodingOptions
+from service.bodies import ANY_IMAGE, FORM, RAW
 from service.captioning import Captioning, Picture
-from service.compatibility.adapter import answer_errors, describe, name_and_digest
+from service.compatibility.adapter import TAG, answer_errors, describe, error_form, name_and_digest
 from service.intake import FIELD, read_pictures
+from service.operations import JSON, Operation, documented
 from service.problems import Problem
 from service.settings import Settings
 
 NUM_CAPTIONS = 3  # as many as MAX answers
+
+
+class Prediction(TypedDict):
+    """One caption of MAX; the probability is that of the whole sentence."""
+
+    index: str
+    caption: str
+    probability: float
+
+
+class Predictions(TypedDict):
+    """MAX's answer."""
+
+    status: str
+    predictions: list[Prediction]
+
+
+class MaxMetadata(TypedDict):
+    """What MAX says of its model."""
+
+    id: str
+    name: str
+    description: str
+    type: str
+    source: str
+    license: str | None
+
+
+class MaxError(TypedDict):
+    """How MAX's clients read an error."""
+
+    status: str
+    message: str
+
+
+ERRORS = error_form(MaxError)
 
 
 def create_blueprint(captioning: Captioning, settings: Settings) -> Blueprint:
@@ -34,33 +73,66 @@ def create_blueprint(captioning: Captioning, settings: Settings) -> Blueprint:
         return pictures[0]
 
     @adapter.post("/model/predict")
+    @documented(
+        Operation(
+            tag=TAG,
+            body={
+                FORM: {"type": "object", "properties": {FIELD: RAW}, "required": [FIELD]},
+                ANY_IMAGE: RAW,
+            },
+            answer={JSON: Predictions},
+            problems=(
+                "length-required",
+                "too-many-pictures",
+                "image-too-large",
+                "unsupported-media-type",
+                "unsupported-format",
+                "invalid-field",
+                "unreadable-image",
+                "no-picture",
+                "remote-picture",
+            ),
+            errors=ERRORS,
+            examples=("curl -F image=@photo.jpg {url}/model/predict",),
+            sample={
+                "status": "ok",
+                "predictions": [
+                    {"index": "0", "caption": "a dog runs on grass", "probability": 0.0748},
+                    {"index": "1", "caption": "a brown dog is running", "probability": 0.0302},
+                ],
+            },
+        )
+    )
     def predict() -> Response:
+        """IBM's MAX Image Caption Generator: captions of one picture, at most three."""
         options = _options(captioning.engine.options, settings)
         with captioning.place():
             caption = describe(captioning, read(), options).caption
         found = [(caption.text, caption.log_probability)]
         found += [(other.caption, other.log_probability) for other in caption.alternatives]
-        predictions = [
+        predictions: list[Prediction] = [
             {"index": str(index), "caption": text, "probability": math.exp(log_probability)}
             for index, (text, log_probability) in enumerate(found)
         ]
-        return jsonify({"status": "ok", "predictions": predictions})
+        answer: Predictions = {"status": "ok", "predictions": predictions}
+        return jsonify(answer)
 
     @adapter.get("/model/metadata")
+    @documented(Operation(tag=TAG, answer={JSON: MaxMetadata}, errors=ERRORS, examples=("curl {url}/model/metadata",)))
     def metadata() -> Response:
+        """What IBM's MAX Image Caption Generator says of its model."""
         name, digest = name_and_digest(captioning.engine)
-        return jsonify(
-            {
-                "id": name,
-                "name": name,
-                "description": f"Captions for pictures by the model {name}, digest {digest}",
-                "type": "Image-to-Text Translation",
-                "source": "captioner",
-                "license": captioning.engine.manifest.get("licence"),
-            }
-        )
+        answer: MaxMetadata = {
+            "id": name,
+            "name": name,
+            "description": f"Captions for pictures by the model {name}, digest {digest}",
+            "type": "Image-to-Text Translation",
+            "source": "captioner",
+            "license": captioning.engine.manifest.get("licence"),
+        }
+        return jsonify(answer)
 
-    answer_errors(adapter, lambda problem, status: {"status": "error", "message": problem.detail})
+    answer_errors(adapter, ERRORS, lambda problem, status: {"status": "error", "message": problem.detail})
     return adapter
 
 

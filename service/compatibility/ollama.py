@@ -11,19 +11,104 @@ number of words of the caption.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NotRequired
 
 from flask import Blueprint, Response, current_app, jsonify, request
+from typing_extensions import TypedDict
 
 import captioner
+from service.bodies import ENCODED, json_body
 from service.captioning import Captioning, Engine
-from service.compatibility.adapter import Described, answer_errors, describe, name_and_digest, only_picture
+from service.compatibility.adapter import (
+    ENCODED_PROBLEMS,
+    TAG,
+    Described,
+    answer_errors,
+    describe,
+    error_form,
+    name_and_digest,
+    only_picture,
+)
 from service.encoded import read_json
+from service.operations import JSON, Operation, documented
 from service.problems import Problem
+from service.samples import json_command
 from service.settings import Settings
 
 NDJSON = "application/x-ndjson"
+
+
+class OllamaAnswer(TypedDict):
+    """Ollama's answer; durations are nanoseconds. One that loads a model, and a piece of a stream, have no counts."""
+
+    model: str
+    created_at: str
+    response: str
+    done: bool
+    done_reason: NotRequired[str]
+    total_duration: NotRequired[int]
+    load_duration: NotRequired[int]
+    prompt_eval_count: NotRequired[int]
+    prompt_eval_duration: NotRequired[int]
+    eval_count: NotRequired[int]
+    eval_duration: NotRequired[int]
+
+
+class OllamaDetails(TypedDict):
+    """What Ollama tells of a model's file."""
+
+    parent_model: str
+    format: str
+    family: str
+    families: list[str]
+    parameter_size: str
+    quantization_level: str
+
+
+class OllamaModel(TypedDict):
+    """The model, as Ollama lists it."""
+
+    name: str
+    model: str
+    modified_at: str
+    digest: str
+    details: OllamaDetails
+
+
+class OllamaModels(TypedDict):
+    """Ollama's list of models."""
+
+    models: list[OllamaModel]
+
+
+class OllamaShow(TypedDict):
+    """Ollama's description of a model."""
+
+    license: str | None
+    modelfile: str
+    parameters: str
+    template: str
+    details: OllamaDetails
+    model_info: dict[str, str]
+    capabilities: list[str]
+    modified_at: str
+
+
+class OllamaVersion(TypedDict):
+    """The version of the service."""
+
+    version: str
+
+
+class OllamaError(TypedDict):
+    """How Ollama's clients read an error."""
+
+    error: str
+
+
+ERRORS = error_form(OllamaError)
 
 
 def create_blueprint(captioning: Captioning, settings: Settings) -> Blueprint:
@@ -32,50 +117,106 @@ def create_blueprint(captioning: Captioning, settings: Settings) -> Blueprint:
     since = _now()
 
     @adapter.post("/api/generate")
+    @documented(
+        Operation(
+            tag=TAG,
+            body=json_body(
+                {
+                    "images": {
+                        "type": ["array", "null"],
+                        "items": ENCODED,
+                        "maxItems": 1,
+                        "description": "One picture. A request without any and without a prompt loads the model.",
+                    },
+                    "prompt": {"description": "Ignored."},
+                    "stream": {"type": ["boolean", "null"], "default": True},
+                },
+            ),
+            answer={JSON: OllamaAnswer, NDJSON: str},
+            problems=ENCODED_PROBLEMS,
+            errors=ERRORS,
+            examples=(json_command("/api/generate", '{"images": ["%s"], "stream": false}'),),
+            sample={
+                "model": "default:latest",
+                "created_at": "2026-11-21T12:00:00.000000Z",
+                "response": "a dog runs on grass",
+                "done": True,
+                "done_reason": "stop",
+                "total_duration": 83200000,
+                "load_duration": 0,
+                "prompt_eval_count": 0,
+                "prompt_eval_duration": 0,
+                "eval_count": 5,
+                "eval_duration": 83200000,
+            },
+        )
+    )
     def generate() -> Response:
+        """Ollama's generate API with one picture; the prompt is ignored.
+
+        The answer is a stream of JSON lines unless stream is false.
+        """
         with captioning.place():
             body = read_json(request)
             stream = _stream(body)
-            if not body.get("images") and not body.get("prompt"):  # how Ollama's clients load a model ahead of time
-                loaded = {**_head(_model_name(captioning.engine)), "response": "", "done": True, "done_reason": "load"}
+            # How Ollama's clients load a model ahead of time.
+            if body.get("images") in (None, []) and body.get("prompt") in (None, ""):
+                loaded = _piece(_model_name(captioning.engine), "")
+                loaded["done"], loaded["done_reason"] = True, "load"
                 return _lines([loaded]) if stream else jsonify(loaded)
             described = describe(captioning, only_picture(body.get("images"), "images"))
-        head = _head(f"{described.model}:latest")
+        model = f"{described.model}:latest"
         if not stream:
-            return jsonify({**head, "response": described.caption.text, **_end(described)})
-        pieces = [{**head, "response": piece, "done": False} for piece in described.pieces]
-        return _lines([*pieces, {**head, "response": "", **_end(described)}])
+            return jsonify(_last(model, described.caption.text, described))
+        return _lines([*(_piece(model, piece) for piece in described.pieces), _last(model, "", described)])
 
     @adapter.get("/api/tags")
+    @documented(Operation(tag=TAG, answer={JSON: OllamaModels}, errors=ERRORS, examples=("curl {url}/api/tags",)))
     def tags() -> Response:
+        """Ollama's list of models: one."""
         name = _model_name(captioning.engine)
         digest = name_and_digest(captioning.engine)[1]
-        found = {"name": name, "model": name, "modified_at": since, "digest": digest, "details": _details()}
-        return jsonify({"models": [found]})
+        answer: OllamaModels = {
+            "models": [{"name": name, "model": name, "modified_at": since, "digest": digest, "details": _details()}]
+        }
+        return jsonify(answer)
 
     @adapter.post("/api/show")
+    @documented(
+        Operation(
+            tag=TAG,
+            body=json_body({"model": {"description": "Whatever it names, the answer is the same."}}),
+            answer={JSON: OllamaShow},
+            problems=("invalid-json", "length-required"),
+            errors=ERRORS,
+            examples=("""curl --json '{"model": "captioner"}' {url}/api/show""",),
+        )
+    )
     def show() -> Response:
+        """Ollama's description of the model."""
         read_json(request)  # whatever model it names
         name, digest = name_and_digest(captioning.engine)
         information = {"general.architecture": "captioner", "general.name": name, "captioner.digest": digest}
-        return jsonify(
-            {
-                "license": captioning.engine.manifest.get("licence"),
-                "modelfile": "",
-                "parameters": "",
-                "template": "",
-                "details": _details(),
-                "model_info": information,
-                "capabilities": ["completion", "vision"],
-                "modified_at": since,
-            }
-        )
+        answer: OllamaShow = {
+            "license": captioning.engine.manifest.get("licence"),
+            "modelfile": "",
+            "parameters": "",
+            "template": "",
+            "details": _details(),
+            "model_info": information,
+            "capabilities": ["completion", "vision"],
+            "modified_at": since,
+        }
+        return jsonify(answer)
 
     @adapter.get("/api/version")
+    @documented(Operation(tag=TAG, answer={JSON: OllamaVersion}, errors=ERRORS, examples=("curl {url}/api/version",)))
     def version() -> Response:
-        return jsonify({"version": captioner.__version__})
+        """The version that Ollama's clients ask for."""
+        answer: OllamaVersion = {"version": captioner.__version__}
+        return jsonify(answer)
 
-    answer_errors(adapter, lambda problem, status: {"error": problem.detail})
+    answer_errors(adapter, ERRORS, lambda problem, status: {"error": problem.detail})
     return adapter
 
 
@@ -83,14 +224,17 @@ def _model_name(engine: Engine) -> str:
     return f"{name_and_digest(engine)[0]}:latest"
 
 
-def _head(model: str) -> dict[str, Any]:
-    return {"model": model, "created_at": _now()}
+def _piece(model: str, text: str) -> OllamaAnswer:
+    return {"model": model, "created_at": _now(), "response": text, "done": False}
 
 
-def _end(described: Described) -> dict[str, Any]:
-    """What the last or only object says of the whole."""
+def _last(model: str, text: str, described: Described) -> OllamaAnswer:
+    """The last or only object, which tells of the whole."""
     nanoseconds = round(described.seconds * 10**9)
     return {
+        "model": model,
+        "created_at": _now(),
+        "response": text,
         "done": True,
         "done_reason": "stop",
         "total_duration": nanoseconds,
@@ -102,7 +246,7 @@ def _end(described: Described) -> dict[str, Any]:
     }
 
 
-def _details() -> dict[str, Any]:
+def _details() -> OllamaDetails:
     return {
         "parent_model": "",
         "format": "safetensors",
@@ -113,7 +257,7 @@ def _details() -> dict[str, Any]:
     }
 
 
-def _lines(objects: list[dict[str, Any]]) -> Response:
+def _lines(objects: Sequence[OllamaAnswer]) -> Response:
     """A whole answer in the form of a stream: the caption is there before its first word is sent."""
     text = "".join(current_app.json.dumps(each) + "\n" for each in objects)
     return Response(text, content_type=NDJSON, headers={"Cache-Control": "no-store"})

@@ -1,43 +1,50 @@
-// Makes the form quicker: photos are captioned as soon as they are chosen, dropped or pasted, one card each.
+// Makes the form quicker: photos are captioned as soon as they are chosen, taken, dropped or pasted, one card each.
 "use strict";
 
 (() => {
   const AT_ONCE = 2; // requests under way; the service has places for others, too
-  const ATTEMPTS = 5; // when the service is full it says when to come back
+  const ATTEMPTS = 8; // when the service is full it says when to come back
+  const DIM = 0.78; // how much light is taken where the model did not look, as in the report
+  const CANVAS = 1024; // pixels: the longer side of what is drawn over a photo; enough to have its very shape
+  const KEY = "captioner-key"; // its name in the storage of this tab, which ends with the tab
 
   const root = document.documentElement;
   const byId = (id) => document.getElementById(id);
   const form = byId("form");
-  const input = byId("image");
+  const inputs = [byId("image"), byId("camera")];
   const results = byId("results");
-  const beamSize = byId("beam_size");
-  const numCaptions = byId("num_captions");
   const submit = byId("submit");
-  const photos = []; // {file, card, run}: `run` numbers the questions about a photo, so that late answers are ignored
-  let queue = [];
+  const keyForm = byId("key-form");
+  const photos = []; // {file, card, state, stop}: `stop` aborts the question about the photo that is under way
+  let queue = []; // of photos, those that no request has begun with
+  let round = []; // the photos that were asked about since the page last had nothing to do
   let running = 0;
 
   root.classList.add("scripted");
   submit.hidden = true;
-  input.required = false;
+  submit.textContent = "Caption again";
+  inputs[0].required = false;
 
   const slot = (element, name) => element.querySelector(`[data-slot="${name}"]`);
+  const put = (element, texts) => { for (const [name, text] of Object.entries(texts)) slot(element, name).textContent = text; };
   const copyOf = (id) => byId(id).content.firstElementChild.cloneNode(true);
   const say = (sentence) => { byId("status").textContent = sentence; };
-  const pause = (seconds) => new Promise((done) => { setTimeout(done, 1000 * seconds); });
 
   function percent(probability) { // as on the server: never rounded to certain or impossible
     if (probability > 0 && probability < 0.01) return "<1%";
     return `${probability < 1 ? Math.min(99, Math.round(100 * probability)) : 100}%`;
   }
 
+  // Asking
+
   function add(files) {
-    const chosen = [...files];
-    if (chosen.length === 0) return;
+    const added = [...files].map((file) => ({ file, card: newCard(file), state: "", stop: new AbortController() }));
+    if (added.length === 0) return;
+    for (const photo of added) {
+      slot(photo.card, "action").addEventListener("click", () => (photo.state === "waiting" ? cancel : ask)([photo]));
+    }
     root.classList.add("filled");
     submit.hidden = false;
-    submit.textContent = "Caption again";
-    const added = chosen.map((file) => ({ file, card: newCard(file), run: 0 }));
     results.prepend(...added.map((photo) => photo.card));
     photos.unshift(...added);
     ask(added);
@@ -46,137 +53,317 @@
   function newCard(file) {
     const card = copyOf("card");
     const picture = slot(card, "picture");
-    slot(card, "name").textContent = file.name;
+    put(card, { name: file.name });
+    card.setAttribute("aria-label", file.name);
     const forget = () => URL.revokeObjectURL(picture.src); // shown or not, the address has served
     picture.addEventListener("load", forget);
     picture.addEventListener("error", () => { picture.hidden = true; forget(); }); // not every browser shows every format
     picture.src = URL.createObjectURL(file);
     picture.hidden = false;
-    slot(card, "copy").addEventListener("click", () => copy(card));
     return card;
   }
 
   function ask(some) {
-    for (const photo of some) {
-      photo.run += 1;
-      show(photo.card, "waiting");
+    if (!form.reportValidity()) { // the browser points at the option that is wrong
+      for (const photo of some) show(photo, "failure", "Correct the options, then try again.");
+      return;
     }
+    if (round.every((photo) => photo.state !== "waiting")) round = [];
+    for (const photo of some) {
+      photo.stop.abort();
+      photo.stop = new AbortController();
+      show(photo, "waiting", "Next in line…");
+    }
+    round = round.filter((photo) => !some.includes(photo)).concat(some);
     queue = queue.filter((photo) => !some.includes(photo)).concat(some);
     say(some.length === 1 ? "Looking at 1 photo." : `Looking at ${some.length} photos.`);
+    progress();
     work();
   }
 
-  async function work() {
+  function cancel(some) {
+    queue = queue.filter((photo) => !some.includes(photo));
+    for (const photo of some) {
+      photo.stop.abort();
+      show(photo, "cancelled", "Cancelled.");
+    }
+    say(some.length === 1 ? `${some[0].file.name}: cancelled.` : "Cancelled.");
+    progress();
+  }
+
+  function work() {
     while (running < AT_ONCE && queue.length > 0) {
-      const photo = queue.shift();
       running += 1;
-      caption(photo).finally(() => { running -= 1; work(); });
+      caption(queue.shift()).finally(() => { running -= 1; work(); });
     }
   }
 
   async function caption(photo) {
-    const run = photo.run;
-    let row;
+    const { signal } = photo.stop;
     try {
-      row = await request(photo.file);
+      fill(photo, await answer(photo, signal));
     } catch (error) {
-      if (run === photo.run) fail(photo, error instanceof Failure ? error.message : "The service cannot be reached. Try again.");
-      return;
+      if (signal.aborted) return; // whoever did it has said so
+      const sentence = error instanceof Failure ? error.message : "The service cannot be reached. Try again.";
+      show(photo, "failure", sentence);
+      say(`${photo.file.name}: ${sentence}`);
     }
-    if (run === photo.run) fill(photo, row);
+    progress();
   }
 
   class Failure extends Error {}
 
-  async function request(file) {
+  async function answer(photo, signal) {
     const most = Number(form.dataset.maxBytes);
-    if (file.size > most) throw new Failure(`This photo is larger than ${Math.floor(most / 2 ** 20)} MB. Use a smaller one.`);
-    const options = new URLSearchParams({ beam_size: beamSize.value, num_captions: numCaptions.value });
-    for (let attempt = 1; ; attempt += 1) {
+    if (photo.file.size > most) throw new Failure(`This photo is larger than ${Math.floor(most / 2 ** 20)} MB. Use a smaller one.`);
+    await photo.file.slice(0, 1).arrayBuffer().catch(() => { // a folder was dropped, or the file has gone
+      throw new Failure("This file cannot be read. Choose a picture.");
+    });
+    const options = new URLSearchParams({ attention: "true" });
+    for (const input of form.querySelectorAll(".option input")) options.set(input.name, input.value);
+    for (let refusals = 0; ;) {
+      await until(keyGiven, signal);
+      const sent = key;
+      show(photo, "waiting", "Looking…");
       const body = new FormData();
-      body.append("image", file);
-      const response = await fetch(`${form.dataset.captions}?${options}`, { method: "POST", body });
-      if (response.ok) return (await response.json()).captions[0];
-      if (response.status !== 503 || attempt === ATTEMPTS) {
+      body.append("image", photo.file);
+      const response = await fetch(`${form.dataset.captions}?${options}`, { method: "POST", body, headers: headers(sent), signal });
+      if (response.ok) {
+        const row = (await response.json()).captions[0];
+        signal.throwIfAborted();
+        return row;
+      }
+      if (response.status === 401) {
+        askForKey(sent);
+        continue;
+      }
+      refusals += 1;
+      if (![429, 503].includes(response.status) || refusals === ATTEMPTS) {
         const problem = await response.json().catch(() => ({}));
         throw new Failure(problem.detail || `The service answered ${response.status}.`);
       }
-      await pause((Number(response.headers.get("Retry-After")) || 1) * attempt);
+      if (refusals === 1) say(`The service is busy. ${photo.file.name} is tried again by itself.`);
+      for (let left = refusals * (Number(response.headers.get("Retry-After")) || 1); left > 0; left -= 1) {
+        show(photo, "waiting", `The service is busy. Trying again in ${left} s…`);
+        await until(new Promise((done) => { setTimeout(done, 1000); }), signal);
+      }
     }
   }
 
-  function show(card, name) {
-    for (const part of ["waiting", "failure", "result"]) slot(card, part).hidden = part !== name;
-    card.setAttribute("aria-busy", String(name === "waiting"));
+  const until = (promise, signal) => new Promise((resolve, reject) => { // or until the signal, whichever is first
+    signal.throwIfAborted();
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+    promise.then(resolve, reject);
+  });
+
+  // The key, where the service needs one; while the page asks for it, questions wait for `keyGiven`.
+
+  const storage = (() => { try { return sessionStorage; } catch { return null; } })(); // some browsers are told to have none
+  const headers = (value) => (value === "" ? {} : { "X-API-Key": value });
+  let key = storage?.getItem(KEY) ?? "";
+  let keyGiven = Promise.resolve();
+  let goOn = null;
+
+  function askForKey(refused) {
+    if (refused === key && keyForm.hidden) { // else there is a newer one, or the person has been asked
+      storage?.removeItem(KEY);
+      keyGiven = new Promise((resolve) => { goOn = resolve; });
+      keyForm.hidden = false;
+      byId("key").focus();
+      say("This service needs an API key.");
+    }
   }
 
-  function fail(photo, sentence) {
-    slot(photo.card, "failure").textContent = sentence;
-    show(photo.card, "failure");
-    say(`${photo.file.name}: ${sentence}`);
+  if (form.dataset.needsKey !== undefined && key === "") askForKey("");
+
+  keyForm.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const entered = byId("key").value;
+    const refusal = await fetch(form.dataset.model, { headers: headers(entered) }).then(
+      (response) => (response.ok ? "" : response.status === 401 ? "The service does not know this key." : `The service answered ${response.status}. Try again.`),
+      () => "The service cannot be reached. Try again.",
+    );
+    byId("key-failure").textContent = refusal;
+    byId("key-failure").hidden = refusal === "";
+    if (refusal !== "") {
+      byId("key").select();
+      return;
+    }
+    storage?.setItem(KEY, entered);
+    key = entered;
+    keyForm.reset();
+    keyForm.hidden = true;
+    inputs[0].focus();
+    say("The key is accepted.");
+    goOn();
+  });
+
+  // Showing
+
+  function show(photo, state, note = "") { // the style sheet shows the parts of a card that belong to its state
+    const { card } = photo;
+    const action = slot(card, "action");
+    const focused = action === document.activeElement;
+    photo.state = state;
+    card.dataset.state = state;
+    card.setAttribute("aria-busy", String(state === "waiting"));
+    put(card, { note, action: state === "waiting" ? "Cancel" : "Try again" });
+    if (focused && state === "result") slot(card, "caption").focus(); // else the focus would go with the button
+  }
+
+  function progress() {
+    const left = round.filter((photo) => photo.state === "waiting").length;
+    const panel = byId("progress");
+    if (panel.contains(document.activeElement) && left === 0) inputs[0].focus();
+    panel.hidden = round.length < 2 || left === 0;
+    byId("bar").max = round.length;
+    byId("bar").value = round.length - left;
+    byId("count").textContent = `${round.length - left} of ${round.length} photos done`;
   }
 
   function fill(photo, row) {
     const { card } = photo;
-    slot(card, "caption").textContent = row.caption;
-    slot(card, "confidence").textContent = percent(row.confidence);
+    put(card, { caption: row.caption, confidence: percent(row.confidence) });
     slot(card, "picture").alt = row.caption;
-    slot(card, "words").replaceChildren(...row.words.map((word) => {
-      const item = copyOf("word");
-      slot(item, "word").textContent = word.word;
-      slot(item, "share").textContent = percent(word.probability);
+    slot(card, "invitation").hidden = !row.attention;
+    slot(card, "words").replaceChildren(...row.words.map((word, number) => {
+      const item = copyOf(row.attention ? "word" : "plain-word");
+      put(item, { word: word.word, share: percent(word.probability) });
       item.querySelector("meter").value = word.probability;
+      if (row.attention) put(item, { place: `, looked most at the ${placeOf(row.attention[number])}` });
       return item;
     }));
     slot(card, "others").hidden = row.alternatives.length === 0;
     slot(card, "alternatives").replaceChildren(...row.alternatives.map((alternative) => {
       const item = copyOf("alternative");
-      slot(item, "sentence").textContent = alternative.caption;
-      slot(item, "share").textContent = percent(alternative.confidence);
+      put(item, { sentence: alternative.caption, share: percent(alternative.confidence) });
       return item;
     }));
-    show(card, "result");
+    maps.set(card, row.attention);
+    look(card);
+    show(photo, "result");
     say(`${photo.file.name}: ${row.caption}. Confidence ${percent(row.confidence)}.`);
   }
 
-  async function copy(card) {
-    const text = slot(card, "caption").textContent;
-    const button = slot(card, "copy");
-    try {
-      await navigator.clipboard.writeText(text);
-    } catch { // no clipboard without https, except on this machine: select the caption for Ctrl-C instead
-      getSelection().selectAllChildren(slot(card, "caption"));
-      say("The caption is selected; copy it with your keyboard.");
-      return;
-    }
-    button.textContent = "Copied";
-    say("Caption copied.");
-    setTimeout(() => { button.textContent = "Copy caption"; }, 2000);
+  // Where the model looked
+
+  const maps = new WeakMap(); // of each card: the weights of each word, rows of columns
+  const pointing = matchMedia("(hover: hover)"); // a finger leaves no pointer behind
+
+  function placeOf(map) { // in words, for those who do not see it
+    const flat = map.flat();
+    const best = flat.indexOf(Math.max(...flat));
+    const third = (index, length) => Math.floor((3 * (index + 0.5)) / length);
+    const row = ["top", "", "bottom"][third(Math.floor(best / map[0].length), map.length)];
+    const column = ["left", "", "right"][third(best % map[0].length, map[0].length)];
+    return `${row} ${column}`.trim() || "middle";
   }
 
-  // The cards of a plain post stay, but cannot be asked again: their files are gone.
-  for (const card of results.children) slot(card, "copy").addEventListener("click", () => copy(card));
+  function look(card) { // at the word that is pointed at, else at the one that the keyboard is on, else at the chosen one
+    const word = (pointing.matches && card.querySelector("button.word:hover"))
+      || card.querySelector("button.word:focus-visible") || card.querySelector('[aria-pressed="true"]');
+    const words = [...card.querySelectorAll("button.word")];
+    for (const each of words) each.classList.toggle("chosen", each === word);
+    card.classList.toggle("looking", word !== null);
+    if (word !== null) draw(slot(card, "picture"), maps.get(card)[words.indexOf(word)]);
+  }
 
-  input.addEventListener("change", () => {
-    add(input.files);
-    input.value = ""; // so that the same photo can be chosen again
+  function draw(picture, map) { // darkness over the photo, less of it where the weights are large
+    const { naturalWidth: width, naturalHeight: height } = picture;
+    if (width === 0) return;
+    const most = Math.max(...map.flat());
+    const small = new OffscreenCanvas(map[0].length, map.length);
+    const dark = new ImageData(small.width, small.height);
+    map.flat().forEach((weight, place) => { dark.data[4 * place + 3] = 255 * DIM * (1 - weight / (most || 1)); });
+    small.getContext("2d").putImageData(dark, 0, 0);
+    const canvas = picture.parentElement.querySelector("canvas") ?? picture.parentElement.appendChild(document.createElement("canvas"));
+    const scale = CANVAS / Math.max(width, height);
+    canvas.width = Math.max(1, Math.round(width * scale));
+    canvas.height = Math.max(1, Math.round(height * scale));
+    // The part that the model saw: all of the photo, or a square from its middle.
+    const side = (Number(form.dataset.seenShare) * Math.min(width, height)) || 0;
+    const [across, down] = side === 0 ? [1, 1] : [side / width, side / height];
+    const box = [(1 - across) / 2 * canvas.width, (1 - down) / 2 * canvas.height, across * canvas.width, down * canvas.height];
+    const context = canvas.getContext("2d");
+    context.fillStyle = `rgb(0 0 0 / ${DIM})`;
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.clearRect(...box);
+    context.imageSmoothingQuality = "high";
+    context.drawImage(small, ...box);
+  }
+
+  for (const kind of ["pointerover", "pointerout", "focusin", "focusout"]) {
+    results.addEventListener(kind, (event) => {
+      const word = event.target.closest("button.word");
+      if (word !== null) look(word.closest(".card"));
+    });
+  }
+  results.addEventListener("click", (event) => {
+    const word = event.target.closest("button.word");
+    if (word === null) return;
+    const card = word.closest(".card");
+    const pressed = word.getAttribute("aria-pressed") === "true";
+    for (const other of card.querySelectorAll("button.word")) other.setAttribute("aria-pressed", String(other === word && !pressed));
+    look(card);
   });
+
+  // Copying
+
+  const COPIES = {
+    text: (caption) => caption,
+    alt: (caption) => `alt="${caption.replace(/[&<>"]/g, (letter) => `&#${letter.charCodeAt(0)};`)}"`,
+    markdown: (caption, name) => {
+      const address = encodeURIComponent(name).replace(/[()]/g, (letter) => `%${letter.charCodeAt(0).toString(16)}`);
+      return `![${caption.replace(/[\\`*_[\]<>&]/g, "\\$&")}](${address})`;
+    },
+  };
+
+  results.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (button === null) return;
+    const card = button.closest(".card");
+    const text = COPIES[button.dataset.copy](slot(card, "caption").textContent, slot(card, "name").textContent);
+    if (!(await toClipboard(text, button))) {
+      say("The browser does not allow copying.");
+      return;
+    }
+    button.classList.add("copied");
+    say(`Copied: ${text}`);
+    setTimeout(() => button.classList.remove("copied"), 2000);
+  });
+
+  async function toClipboard(text, button) {
+    if (navigator.clipboard !== undefined) return navigator.clipboard.writeText(text).then(() => true, () => false);
+    const area = document.createElement("textarea"); // without https browsers have the old way only
+    area.value = text;
+    button.after(area);
+    area.select();
+    const done = document.execCommand("copy");
+    area.remove();
+    button.focus();
+    return done;
+  }
+
+  // Choosing
+
+  for (const input of inputs) {
+    input.addEventListener("change", () => {
+      add(input.files);
+      input.value = ""; // so that the same photo can be chosen again
+    });
+  }
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    ask(photos);
+    if (photos.length > 0) ask(photos);
   });
+  form.addEventListener("invalid", () => { byId("options").open = true; }, { capture: true });
+  byId("cancel").addEventListener("click", () => cancel(photos.filter((photo) => photo.state === "waiting")));
 
-  // A beam holds at least as many sentences as it is to return: each choice moves the other one.
-  const choose = (select, fits) => {
-    const option = [...select.options].find((one) => fits(Number(one.value)));
-    if (option) select.value = option.value;
-  };
-  numCaptions.addEventListener("change", () => {
-    if (Number(beamSize.value) < Number(numCaptions.value)) choose(beamSize, (size) => size >= Number(numCaptions.value));
-  });
-  beamSize.addEventListener("change", () => {
-    if (Number(beamSize.value) < Number(numCaptions.value)) numCaptions.value = beamSize.value;
-  });
+  // A beam holds at least as many sentences as it is to return, and so on: each choice moves the other one.
+  for (const [low, high] of [["num_captions", "beam_size"], ["min_length", "max_length"]].map((pair) => pair.map(byId))) {
+    low.addEventListener("change", () => { if (Number(low.value) > Number(high.value)) high.value = low.value; });
+    high.addEventListener("change", () => { if (Number(low.value) > Number(high.value)) low.value = high.value; });
+  }
 
   const holdsFiles = (event) => event.dataTransfer !== null && event.dataTransfer.types.includes("Files");
   document.addEventListener("dragover", (event) => {

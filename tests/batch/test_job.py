@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,10 +16,11 @@ from hypothesis import strategies as st
 from captioner.batch.items import Item
 from captioner.batch.job import Job, entry_of, item_of
 from captioner.batch.sources import find_items
+from captioner.batch.writers.rows import one_line
 from captioner.captions import Caption, Outcome
 from captioner.errors import UnreadableImage
 from captioner.images import ImageSource
-from captioner.ledger import Ledger, Share
+from captioner.ledger import Done, Entry, Ledger, Share
 
 LARGE = 2**20 + 1  # bytes: given to the reader as a path
 
@@ -208,6 +211,43 @@ def test_what_writes_the_outputs_gives_its_lease_back_when_it_fails(folder: Path
     with pytest.raises(KeyboardInterrupt):
         job.publish(fail)
     assert not ledger.is_busy(job.number)
+
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
+FOUND = st.fixed_dictionaries(
+    {
+        "caption": TEXT,
+        "score": st.floats(-9, 0).map(lambda number: round(number, 4)),
+        "words": st.lists(st.fixed_dictionaries({"word": TEXT, "probability": st.floats(0, 1)}), max_size=3),
+    }
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    found=st.dictionaries(
+        st.binary(min_size=1, max_size=6).filter(lambda name: b"\0" not in name),
+        FOUND | st.fixed_dictionaries({"error": st.fixed_dictionaries({"type": TEXT, "detail": TEXT})}),
+        max_size=6,
+    )
+)
+def test_the_lines_of_a_job_are_its_rows_as_json(found: dict[bytes, dict[str, Any]]) -> None:
+    entries = [Entry(name, name, None, b"photos", 1, 1) for name in sorted(found)]
+    with Ledger(":memory:") as ledger:
+        job = job_in(ledger, batch_size=10)
+        ledger.plan(job.number, entries)
+        batch = ledger.lease(job.number, job.share, seconds=60.0)
+        if batch is not None:
+            done = [
+                Done(entry=entry, digest=None, row=None, error=row["error"])
+                if "error" in row
+                else Done(entry=entry, digest=entry.source, row=one_line(row), error=None)
+                for entry, row in ((entry, found[entry.source]) for entry in entries)
+            ]
+            ledger.record(job.number, batch, done)
+        expected = [{"image": os.fsdecode(name), **found[name]} for name in sorted(found)]
+        assert list(job.lines()) == [json.dumps(row, ensure_ascii=False) for row in expected]
+        assert [row for _, row in job.rows()] == expected
 
 
 def test_an_item_comes_back_from_the_ledger_as_it_was() -> None:

@@ -34,12 +34,13 @@ from typing import Any
 
 import psutil
 
+from captioner.batch.batch_captioner import BatchCaptioner
 from captioner.batch.outputs import OutputFile
 from captioner.batch.policies import Existing
 from captioner.batch.selection import Selection
 from captioner.batch.style import TextStyle
 from captioner.captions import Caption, Outcome, Word, row
-from captioner.cli.caption_job import BatchCaptioner, run_job
+from captioner.cli.caption_job import run_job
 from captioner.cli.job_request import LEDGER, JobRequest
 from captioner.decoding.options import DecodingOptions
 from captioner.images import ImageSource
@@ -119,11 +120,12 @@ def caption_job(
         ledger=None,
         bundle=bundle,
         device="cpu",
+        devices=1,
         precision="auto",
         batch_size=BATCH,
     )
     with contextlib.redirect_stderr(io.StringIO()) as told:
-        code = run_job(request, lambda usual: options or usual, lambda bundle, device, precision: captioner)
+        code = run_job(request, lambda usual: options or usual, lambda *_: captioner)
     if code != 0:
         raise AssertionError(f"the job ended with {code}: {told.getvalue()}")
 

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from captioner.datasets.flickr import load_split
+from captioner.datasets.kinds import load_split
 from captioner.evaluation import ptb
 from captioner.evaluation.metrics import CiderD
 from captioner.evaluation.scores import METRICS, Scores

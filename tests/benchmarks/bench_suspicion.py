@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from captioner.datasets.flickr import load_split
+from captioner.datasets.kinds import load_split
 from captioner.evaluation.suspicion import area_under_curve
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "flickr8k"

@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -154,14 +155,17 @@ def recorded(ledger: Path) -> int:
         return opened.counts(1).done
 
 
-def test_ctrl_c_ends_with_130_and_leaves_the_old_file(folder: Path, tiny_bundle: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_finish_what_is_in_flight_and_leave_the_old_file(
+    number: signal.Signals, code: int, folder: Path, tiny_bundle: Path
+) -> None:
     output = folder / "captions.jsonl"
     output.write_text("before")
-    for number in range(2000):  # of different contents: the same one would be captioned once
-        Image.new("RGB", (8, 8), (number % 256, number // 256, 0)).save(folder / f"{number:04}.png")
+    for index in range(2000):  # of different contents: the same one would be captioned once
+        Image.new("RGB", (8, 8), (index % 256, index // 256, 0)).save(folder / f"{index:04}.png")
     command = [sys.executable, "-m", "captioner", "caption", str(folder), "--bundle", str(tiny_bundle)]
     command += ["--batch-size", "1", "--output", str(output)]
-    # As a terminal does: every process of the job receives the signal.
+    # As a terminal, systemd and Slurm do: every process of the job receives the signal.
     process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 60
@@ -169,12 +173,16 @@ def test_ctrl_c_ends_with_130_and_leaves_the_old_file(folder: Path, tiny_bundle:
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGINT)
+        for each in psutil.Process(process.pid).children(recursive=True):
+            each.send_signal(number)
+        process.send_signal(number)
         _, message = process.communicate(timeout=30)
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == 130
+    assert process.returncode == code
+    assert "could not be captioned" not in message
+    assert "failed" not in message
     assert "Finishing the batches in flight" in message
     assert "Interrupted: run the same command again to go on with the" in message
     assert output.read_text() == "before"
@@ -341,12 +349,22 @@ def test_somebody_who_may_not_write_is_told_to_name_another_ledger(tmp_path: Pat
         assert [path.name for path in folder.iterdir()] == ["a.png"]
 
 
-@pytest.mark.parametrize("options", [["--watch"], ["--shard", "1/2"], ["--watch", "--shard", "1/2", "--ledger", "l"]])
-def test_what_would_be_recorded_nowhere_is_wrong_usage(
-    options: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--watch"], "--watch, --shard and --devices need an --output"),
+        (["--shard", "1/2"], "--watch, --shard and --devices need an --output"),
+        (["--devices", "2"], "--watch, --shard and --devices need an --output"),
+        (["--watch", "--shard", "1/2", "--ledger", "l"], "--watch and --shard do not go together"),
+        (["--devices", "2", "--device", "auto", "--ledger", "l"], "--devices needs --device cuda or --device cpu"),
+        (["--devices", "0", "--ledger", "l"], "0 is not in the range x>=1"),
+    ],
+)
+def test_what_contradicts_itself_is_wrong_usage(
+    options: list[str], told: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["caption", str(folder), *options]) == 2
-    assert "--watch and --shard" in capsys.readouterr().err
+    assert told in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_hundred_thousand_failures_are_a_few_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -363,7 +381,7 @@ def test_a_hundred_thousand_failures_are_a_few_lines(tmp_path: Path, capsys: pyt
         failed = [Done(entry=entry, digest=None, row=None, error=error) for entry in entries[1:]]
         ledger.record(number, batch, [captioned, *failed])
         outputs = Outputs(style=TextStyle())
-        assert tell_summary(job, outputs, Survey(), tmp_path / "ledger", interrupted=False) == 3
+        assert tell_summary(job, outputs, Survey(), tmp_path / "ledger", stop_code=0) == 3
         assert sum("error" in row for _, row in job.rows()) == 100_000
     told = capsys.readouterr().err.splitlines()
     assert told[:20] == [f"{number:06}.jpg: It is empty." for number in range(1, 21)]

@@ -278,7 +278,7 @@ def test_a_name_keeps_its_folders(tmp_path: Path) -> None:
         ("", ["is no caption file that is known here", "it is empty"]),
         ("\n\n", ["it is empty"]),
         ("A dog runs.\nA cat.\n", ["expected COCO's captions JSON", "its first line is 'A dog runs.'"]),
-        ("image;caption\na.jpg;dog\n", ["CSV that begins with 'image,caption'", "'image;caption'"]),
+        ("image|caption\na.jpg|dog\n", ["CSV that begins with 'image,caption'", "'image|caption'"]),
         (b"image,caption\na.jpg,caf\xe9\n", ["is not UTF-8 at byte 23"]),
         ("image,caption\n", ["has no captions"]),
         ("image,caption\na.jpg,a dog, a cat\n", ["line 2: found 3 fields where the first line has 2", "double quotes"]),

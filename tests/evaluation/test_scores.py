@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from captioner.datasets.flickr import load_split
+from captioner.datasets.kinds import load_split
 from captioner.datasets.records import Record
 from captioner.errors import DatasetError
 from captioner.evaluation import metrics

@@ -9,6 +9,7 @@ import json
 import os
 import random
 import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -79,7 +80,7 @@ def test_kills_of_the_real_command(tmp_path: Path, tiny_bundle: Path) -> None:
 
 
 def test_kills_while_texts_are_written_into_pictures(tmp_path: Path) -> None:
-    if subprocess.run(["sh", "-c", "command -v exiftool"], capture_output=True, check=False).returncode:
+    if shutil.which("exiftool") is None:
         pytest.skip("exiftool is not installed")
     draw_photos(tmp_path / "one", 24, ending="jpg", size=16)
     killed = copied(tmp_path / "one", tmp_path / "two")
@@ -116,6 +117,27 @@ def test_ctrl_c_finishes_what_is_in_flight_and_twice_ends_at_once(photos: Path, 
         assert not (other / "rows.jsonl").exists()
     assert run(other, command)[0] == 0
     assert contents(other) == contents(photos)
+
+
+def test_sigterm_to_every_process_of_a_job_costs_no_picture(tmp_path: Path) -> None:
+    if shutil.which("exiftool") is None:
+        pytest.skip("exiftool is not installed")
+    draw_photos(tmp_path / "one", 60, ending="jpg", size=16)
+    other = copied(tmp_path / "one", tmp_path / "two")
+    command = [*NULL, "photos", "--metadata", "--output", "rows.jsonl", "--ledger", LEDGER, "--batch-size", "4"]
+    assert run(tmp_path / "one", command)[0] == 0
+    process = begin(other, command, seconds=0.1)
+    wait_for(lambda: recorded(other / LEDGER) >= 8, process)
+    for each in (*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)):
+        each.terminate()
+    code, told = finish(process)
+    assert code == 143
+    left = 60 - recorded(other / LEDGER)
+    assert left > 0
+    assert f"{60 - left} of 60 pictures are captioned.\n" in told
+    assert f"Interrupted: run the same command again to go on with the {left} that are left.\n" in told
+    assert run(other, command)[0] == 0
+    assert contents(other) == contents(tmp_path / "one")
 
 
 def wait_until_told(process: subprocess.Popen[str], line: str) -> None:

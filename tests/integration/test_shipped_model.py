@@ -41,7 +41,7 @@ def test_photos_in_their_original_size_get_sensible_captions(captioner: Captione
     assert len(set(texts)) > 0.8 * len(photos)
     described = {
         record.image.name: record.captions
-        for split in load_flickr(ORIGINALS.parent / "flickr8k").values()
+        for split in load_flickr(ORIGINALS.parent / "flickr8k").splits.values()
         for record in split
     }
     pairs = [

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from captioner.datasets.flickr import load_split
+from captioner.datasets.kinds import load_split
 from captioner.datasets.records import Record
 from captioner.datasets.shapes import write
 from captioner.evaluation.suspicion import area_under_curve
@@ -45,7 +45,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     folder = tmp_path_factory.mktemp("toy")
     root, output = folder / "shapes", folder / "run"
     write(root)
-    trained = captioner("train", "--config", "data/shapes/train.yaml", "--data.root", root, "--output", output)
+    trained = captioner("train", "--config", "data/shapes/train.yaml", "--data.path", root, "--output", output)
     assert trained.returncode == 0, trained.stderr[-2000:]
     return Toy(root, output / "bundle", load_split(root, "test"))
 

@@ -10,18 +10,20 @@ from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from captioner.captions import Alternative, Caption, Outcome, SentenceScore, Word
 from captioner.decoding.options import DecodingOptions
 from captioner.errors import ImageError
+from captioner.geometry import Geometry
 from captioner.images import ImageSource, read_image
 from service.batching import Pixels
 
 WORDS = (("a", 0.91), ("<b>dog</b>", 0.62), ("runs", 0.48), ("on", 0.8), ("grass", 0.004))
 
 
-def make_caption(num_captions: int) -> Caption:
+def make_caption(num_captions: int, attention: npt.NDArray[np.float32] | None = None) -> Caption:
     """A caption with markup in it, which a page must not obey; `num_captions` - 1 alternatives."""
     probabilities = [probability for _, probability in WORDS] + [0.9]  # the last one is for the end
     log_probability = sum(math.log(probability) for probability in probabilities)
@@ -40,7 +42,7 @@ def make_caption(num_captions: int) -> Caption:
             )
             for number in range(num_captions - 1)
         ),
-        attention=None,
+        attention=attention,
     )
 
 
@@ -54,6 +56,7 @@ class FakeCaptioner:
             "licence": "CC-BY-4.0",
             "scores": {"CIDEr-D": 50.0},
             "training": {"path": "/x"},
+            "preprocessing": {"geometry": Geometry().to_dict()},  # the whole picture, squashed
         }
         self.gate = threading.Event()
         self.gate.set()
@@ -61,6 +64,7 @@ class FakeCaptioner:
         self.asked: list[DecodingOptions | None] = []  # of every search
         self.captioned = 0  # pictures
         self.failure: Exception | None = None  # of every batch
+        self.attention: npt.NDArray[np.float32] | None = None  # of every caption: (5, rows, columns)
 
     def read(self, source: ImageSource) -> Future[Pixels]:
         """The picture's own pixels, read before this returns."""
@@ -83,7 +87,7 @@ class FakeCaptioner:
         """One caption for all."""
         self.asked.append(options)
         self.captioned += len(features)
-        return [make_caption((options or self.options).num_captions) for _ in features]
+        return [make_caption((options or self.options).num_captions, self.attention) for _ in features]
 
     def score_features(self, features: Pixels, sentences: Sequence[Sequence[str]]) -> list[tuple[SentenceScore, ...]]:
         """A sentence of many words has a low score."""

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 
 from captioner.errors import ConfigurationError
 from service.app import create_app
-from service.keys import OPEN_ROUTES, Buckets, find, new_key, read_keys
+from service.keys import OPEN_PAGE, OPEN_ROUTES, Buckets, find, new_key, read_keys
 from service.settings import Settings
 from tests.service.fake_captioner import FakeCaptioner
 
@@ -56,9 +56,7 @@ def test_names_come_from_the_file(keys_file: Path, key: str) -> None:
     assert [each.name for each in read_keys(keys_file)] == ["key-3", "album"]
 
 
-def test_every_key_is_compared_in_constant_time(
-    keys_file: Path, key: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_key_is_compared_in_constant_time(keys_file: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[bytes] = []
     compare = hmac.compare_digest
 
@@ -85,7 +83,7 @@ def test_a_bad_file_is_one_sentence_that_quotes_no_line(tmp_path: Path, text: st
         read_keys(tmp_path / "nowhere")
 
 
-def test_every_route_but_the_health_checks_needs_a_key(keys_file: Path, key: str) -> None:
+def test_every_route_but_the_health_checks_and_the_empty_page_needs_a_key(keys_file: Path, key: str) -> None:
     app = create_app(FakeCaptioner(), Settings(keys_file=keys_file))
     client = app.test_client()
     asked = set()
@@ -93,8 +91,11 @@ def test_every_route_but_the_health_checks_needs_a_key(keys_file: Path, key: str
         path = re.sub(r"<[^>]*>", "x", rule.rule)
         for method in sorted((rule.methods or set()) | {"DELETE"}):
             response = client.open(path, method=method)
+            response.close()
             if rule.rule in OPEN_ROUTES and method in (rule.methods or ()):
                 assert response.status_code == 200, (method, path)
+            elif rule.rule in OPEN_PAGE and method in ("GET", "HEAD", "OPTIONS"):
+                assert response.status_code == (404 if path.endswith("/x") and method != "OPTIONS" else 200), path
             elif rule.rule not in OPEN_ROUTES:
                 assert response.status_code == 401, (method, path)
                 # The adapters tell the programs that they are for in those programs' own form.
@@ -118,14 +119,15 @@ def test_a_key_comes_in_several_ways(keys_file: Path, key: str, form: str) -> No
 
 @pytest.mark.parametrize("value", ["", "Bearer", "Bearer ", "Basic !", "Digest x", "x" * 5000, "Bearer \xff"])
 def test_other_words_are_no_key(keys_file: Path, value: str) -> None:
-    assert client_of(Settings(keys_file=keys_file)).get("/", headers={"Authorization": value}).status_code == 401
+    client = client_of(Settings(keys_file=keys_file))
+    assert client.get("/v1/model", headers={"Authorization": value}).status_code == 401
 
 
 def test_a_browser_asks_its_person(keys_file: Path, key: str) -> None:
     client = client_of(Settings(keys_file=keys_file))
     accept = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
-    assert client.get("/", headers=accept).headers["WWW-Authenticate"] == 'Basic realm="captioner"'
-    assert client.get("/", headers=accept, auth=("anyone", key)).status_code == 200
+    assert client.get("/v1/model", headers=accept).headers["WWW-Authenticate"] == 'Basic realm="captioner"'
+    assert client.get("/v1/model", headers=accept, auth=("anyone", key)).status_code == 200
 
 
 def test_without_a_file_nobody_is_asked(client: FlaskClient) -> None:
@@ -148,9 +150,7 @@ def test_a_bucket_fills_evenly() -> None:
 def test_who_asks_too_often_hears_when_to_come_back(keys_file: Path, key: str, picture: bytes) -> None:
     client = client_of(Settings(keys_file=keys_file, requests_per_minute=2))
     headers = {"X-API-Key": key}
-    answers = [
-        client.post("/v1/captions", data=picture, content_type="image/png", headers=headers) for _ in range(3)
-    ]
+    answers = [client.post("/v1/captions", data=picture, content_type="image/png", headers=headers) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert answers[2].content_type == "application/problem+json"
     assert 1 <= int(answers[2].headers["Retry-After"]) <= 30

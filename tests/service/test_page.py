@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import re
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 
+from captioner.decoding.options import DecodingOptions
+from captioner.geometry import Geometry
 from captioner.pictures.page import FAMILY, read
+from service.app import create_app
+from service.settings import Settings
 from tests.service.fake_captioner import FakeCaptioner
+
+
+def inputs(html: str) -> dict[str, dict[str, str]]:
+    """The attributes of each input of a number, by its name."""
+    found = [dict(re.findall(r'([\w-]+)="([^"]*)"', tag)) for tag in re.findall(r"<input ([^>]*)>", html)]
+    return {each["name"]: each for each in found if each["type"] == "number"}
 
 
 def test_the_empty_page(client: FlaskClient) -> None:
     html = client.get("/").get_data(as_text=True)
     assert '<label for="image">' in html
-    assert 'aria-live="polite"' in html
+    assert 'role="status"' in html
     assert "fake" in html
+    assert "data-needs-key" not in html
 
 
 def test_nothing_comes_from_elsewhere(client: FlaskClient) -> None:
@@ -43,6 +56,55 @@ def test_the_style_that_reports_share_comes_first_and_is_served_like_the_others(
         assert again.status_code == 304
 
 
+def test_every_option_is_there_with_the_bounds_that_hold(client: FlaskClient, picture: bytes) -> None:
+    found = inputs(client.get("/").get_data(as_text=True))
+    defaults = DecodingOptions(beam_size=3, num_captions=3)  # a page shows alternatives
+    assert {name: float(each["value"]) for name, each in found.items()} == defaults.to_dict()
+    # Those that bound others are out of their way.
+    others = {"beam_size": found["beam_size"]["max"], "num_captions": "1", "max_length": found["max_length"]["max"]}
+    for name, each in found.items():
+        least, most = int(each["min"]), int(each["max"])
+        for value, status in ((least, 200), (most, 200), (least - 1, 422), (most + 1, 422)):
+            data = {"image": (io.BytesIO(picture), "a.png"), "min_length": "0", **others, name: str(value)}
+            answer = client.post("/", data=data)
+            assert answer.status_code == status, (name, value)
+            # Whether it was right or wrong, the page keeps what was chosen.
+            assert inputs(answer.get_data(as_text=True))[name]["value"] == str(value)
+
+
+def test_the_script_knows_which_part_the_model_sees(captioner: FakeCaptioner) -> None:
+    client = create_app(captioner, Settings()).test_client()
+    assert "data-seen-share" not in client.get("/").get_data(as_text=True)
+    geometry = Geometry(resize="shortest_side", size=192, resize_size=256)
+    captioner.manifest["preprocessing"] = {"geometry": geometry.to_dict()}
+    assert 'data-seen-share="0.75"' in client.get("/").get_data(as_text=True)
+
+
+def test_where_a_key_is_needed_the_page_asks_for_it_and_says_nothing_of_the_model(
+    captioner: FakeCaptioner, picture: bytes, tmp_path: Path
+) -> None:
+    file = tmp_path / "captioner.keys"
+    file.write_text(hashlib.sha256(b"secret").hexdigest())
+    client = create_app(captioner, Settings(keys_file=file)).test_client()
+    empty = client.get("/")
+    assert empty.status_code == 200
+    assert "data-needs-key" in empty.get_data(as_text=True)
+    assert "fake" not in empty.get_data(as_text=True)
+    for path in ("/family.css", "/static/page.js"):
+        with client.get(path) as response:
+            assert response.status_code == 200
+    # Without JavaScript the browser asks, and sends the form again.
+    accept = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    refused = client.post("/", data={"image": (io.BytesIO(picture), "a.png")}, headers=accept)
+    assert refused.status_code == 401
+    assert refused.headers["WWW-Authenticate"] == 'Basic realm="captioner"'
+    assert captioner.captioned == 0
+    answer = client.post("/", data={"image": (io.BytesIO(picture), "a.png")}, headers=accept, auth=("me", "secret"))
+    assert answer.status_code == 200
+    assert "runs on grass" in answer.get_data(as_text=True)
+    assert "fake" in answer.get_data(as_text=True)
+
+
 def test_a_plain_post_shows_the_result(client: FlaskClient, captioner: FakeCaptioner, picture: bytes) -> None:
     data = {"image": (io.BytesIO(picture), "hol<day>.png"), "beam_size": "5", "num_captions": "3"}
     response = client.post("/", data=data)
@@ -57,10 +119,15 @@ def test_a_plain_post_shows_the_result(client: FlaskClient, captioner: FakeCapti
     assert ">&lt;1%<" in html  # an unlikely one
     assert ">40%<" in html  # an alternative, as the row says
     assert f"data:image/png;base64,{base64.b64encode(picture).decode()}" in html
-    assert re.search(r"<option selected>5</option>", html)
     options = captioner.asked[0]
     assert options is not None
     assert (options.beam_size, options.num_captions) == (5, 3)
+
+
+def test_the_camera_of_a_phone_may_send_nothing(client: FlaskClient, picture: bytes) -> None:
+    data = {"image": [(io.BytesIO(picture), "good.png"), (io.BytesIO(b""), "")]}
+    html = client.post("/", data=data).get_data(as_text=True)
+    assert len(re.findall(r'<article class="card" data-state="result" aria-label="[^"]', html)) == 1
 
 
 def test_a_bad_picture_among_good_ones(client: FlaskClient, picture: bytes) -> None:
@@ -69,7 +136,7 @@ def test_a_bad_picture_among_good_ones(client: FlaskClient, picture: bytes) -> N
     assert response.status_code == 200
     html = response.get_data(as_text=True)
     assert "runs on grass" in html
-    assert "The file holds no picture" in html
+    assert re.search(r'data-state="failure" aria-label="bad.png">.*The file holds no picture', html, re.DOTALL)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +156,7 @@ def test_problems_are_said_in_the_page(
     assert response.status_code == status
     assert response.mimetype == "text/html"
     html = response.get_data(as_text=True)
-    assert re.search(r'class="failure[^>]*>[^<]+<', html)
+    assert re.search(r'class="failure banner" role="alert">[^<]+<|data-slot="note">[^<]+<', html)
     assert "<script>" not in html
 
 

@@ -50,8 +50,10 @@ def test_what_is_chosen_wins() -> None:
     assert (settings.port, settings.host) == (0, "::1")
 
 
-def test_half_of_the_threads_may_wait() -> None:
-    assert read(THREADS="6").max_waiting == 3
+def test_two_thirds_of_the_threads_may_wait() -> None:
+    assert read(THREADS="6").max_waiting == 4
+    assert read(THREADS="2").max_waiting == 1
+    assert read(THREADS=str(Settings.threads)) == Settings()
     assert read(THREADS="6", MAX_WAITING="5").max_waiting == 5
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captioner.text import tokenizer
-from captioner.text.tokenizer import join, tokenize
+from captioner.text.tokenizer import join, tokenize, words_by_nltk
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,36 @@ def test_any_text_has_words(caption: str) -> None:
 def test_its_name_and_version_can_go_into_a_bundle() -> None:
     assert "nltk" in tokenizer.NAME
     assert nltk.__version__ == tokenizer.VERSION
+
+
+PIECES = st.sampled_from(
+    [
+        *WORDS,
+        "cannot",
+        "gonna",
+        "wanna",
+        "more'n",
+        "d'ye",
+        ",",
+        ", ",
+        ".",
+        " .",
+        "-",
+        "--",
+        "'",
+        '"',
+        "\n",
+        "x,1",
+        "1,5",
+    ]
+)
+
+
+@given(st.lists(PIECES | st.characters(codec="utf-8"), max_size=8), st.sampled_from(["", " "]))
+def test_the_short_cut_for_plain_captions_says_what_nltk_says(pieces: list[str], between: str) -> None:
+    assert tokenize(between.join(pieces)) == words_by_nltk(between.join(pieces))
+
+
+@given(st.from_regex(r"[a-cns0-1' ,.-]{0,12}", fullmatch=True))
+def test_the_short_cut_says_what_nltk_says_of_dense_punctuation(caption: str) -> None:
+    assert tokenize(caption) == words_by_nltk(caption)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ SETTINGS: dict[str, Any] = {
 
 def recipe(folder: Path, shapes: Path, **trainer: Any) -> Path:
     """A configuration file in `folder`, as the project's recipes have them (JSON is YAML)."""
-    data = {**SETTINGS["data"], "root": str(shapes), "cache": str(folder / "cache")}
+    data = {**SETTINGS["data"], "path": str(shapes), "cache": str(folder / "cache")}
     file = folder / "train.yaml"
     file.write_text(json.dumps({**SETTINGS, "data": data, "trainer": {**SETTINGS["trainer"], **trainer}}))
     return file
@@ -41,6 +43,12 @@ def train(*arguments: object) -> int:
         return run(["train", *map(str, arguments)])
     except SystemExit as ended:  # the parser of LightningCLI ends the process by itself
         return int(str(ended.code))
+
+
+def run_process(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """`captioner train ARGUMENTS...` in a process of its own."""
+    command = [sys.executable, "-m", "captioner", "train", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=900)
 
 
 def column(output: Path, name: str, log: str = "metrics.csv") -> list[float]:

@@ -23,9 +23,9 @@ from tests.training.running import SETTINGS, column, recipe, train
 
 def test_a_run_leaves_log_curves_checkpoints_and_a_bundle(finished: Path) -> None:
     names = {file.name for file in finished.iterdir()}
-    assert names == {"bundle", "checkpoints", "config.yaml", "curves.png", "metrics.csv"}
+    assert names == {"bundle", "checkpoints", "config.yaml", "curves.png", "metrics.csv", "tensorboard"}
     assert len(column(finished, "train_loss_step")) == 3
-    for name in ("train_loss_epoch", "val_loss", "cider", "bleu4", "distinct"):
+    for name in ("train_loss_epoch", "val_loss", "val_loss_shuffled", "cider", "bleu4", "distinct"):
         assert len(column(finished, name)) == 1, name
     assert (finished / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert {file.name for file in (finished / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
@@ -139,7 +139,7 @@ def test_settings_that_nobody_gave_are_those_of_the_bundle(
 ) -> None:
     config = tmp_path / "finetune.yaml"
     settings = {
-        "data": {**SETTINGS["data"], "root": str(shapes), "preprocessing": {}},
+        "data": {**SETTINGS["data"], "path": str(shapes), "preprocessing": {}},
         "model": {"train_encoder_from": "features.3", "decoder": {"dropout": 0.25}},
         "trainer": SETTINGS["trainer"],
     }
@@ -203,7 +203,7 @@ def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
         "--output",
         "--init-from",
         "--ckpt_path",
-        "--data.root",
+        "--data.path",
         "--model.decoder.cell",
         "--trainer.max_epochs",
     ):

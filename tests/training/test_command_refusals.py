@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
+from captioner.datasets.checks import check_pictures
 from captioner.datasets.shapes import ShapesOptions, write
 from tests.training.running import recipe, train
 
@@ -27,6 +29,7 @@ def test_unknown_settings_end_with_2_and_a_sentence(
     message = capsys.readouterr().err
     assert word in message
     assert "Traceback" not in message
+    assert "fit" not in message.split()  # Lightning's subcommand is nobody's business
     assert len(message.splitlines()) <= 4
     assert not (tmp_path / "run").exists()
 
@@ -36,7 +39,7 @@ def test_an_unknown_key_in_the_file_ends_with_2(
 ) -> None:
     file = tmp_path / "wrong.yaml"
     file.write_text("model: {learning_rat: 0.1}\n")
-    assert train("--config", file, "--data.root", shapes) == 2
+    assert train("--config", file, "--data.path", shapes) == 2
     assert "model.learning_rat" in capsys.readouterr().err
 
 
@@ -93,8 +96,11 @@ def test_a_checkpoint_that_cannot_be_resumed_is_one_line(
 def test_a_picture_that_a_worker_cannot_read_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "shapes", ShapesOptions(train=8, dev=2, test=2))
     picture = tmp_path / "shapes" / "Images" / "train_00003.png"
-    picture.write_bytes(b"no picture")
     config = recipe(tmp_path, tmp_path / "shapes")
+    check_pictures(sorted((tmp_path / "shapes" / "Images").iterdir()), tmp_path / "cache")
+    status = picture.stat()
+    picture.write_bytes(bytes(status.st_size))  # it broke without a trace after it was looked at
+    os.utime(picture, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert train("--config", config, "--output", tmp_path / "run", "--data.num_workers=1") == 1
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith(f"captioner: picture {picture} of the data set cannot be used: ")
@@ -103,6 +109,6 @@ def test_a_picture_that_a_worker_cannot_read_is_one_line(tmp_path: Path, capsys:
 
 def test_a_missing_caption_file_is_one_line(shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
-    assert train("--config", recipe(tmp_path, shapes), "--data.root", tmp_path / "empty") == 1
-    expected = f"captioner: {tmp_path / 'empty'} must hold one caption file named *.token.txt, found none\n"
-    assert capsys.readouterr().err == expected
+    assert train("--config", recipe(tmp_path, shapes), "--data.path", tmp_path / "empty") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"captioner: {tmp_path / 'empty'} does not hold a data set: expected COCO's ")

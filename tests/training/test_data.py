@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import pickle
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def root(tmp_path: Path, draw: Draw) -> Path:
 
 def make(
     root: Path, *, captions_per_image: int = 5, max_words: int = 20, num_workers: int = 0, min_count: int = 1,
-    augmentation: Augmentation = Augmentation(),
+    augmentation: Augmentation = Augmentation(), strict: bool = False,
 ) -> CaptionDataModule:  # fmt: skip
     data = CaptionDataModule(
         str(root),
@@ -49,6 +50,8 @@ def make(
         min_count=min_count,
         max_words=max_words,
         num_workers=num_workers,
+        cache=str(root.parent / "cache"),
+        strict=strict,
     )
     data.setup()
     return data
@@ -182,8 +185,8 @@ def test_what_a_worker_receives_can_be_sent_to_it(root: Path) -> None:
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_picture_that_cannot_be_read_is_named_in_one_sentence(root: Path, num_workers: int) -> None:
-    (root / "Images" / "c.png").write_bytes(b"no picture")
     data = make(root, num_workers=num_workers)
+    (root / "Images" / "c.png").write_bytes(b"no picture")  # it was one when all were looked at
     batch = next(iter(data.val_dataloader()))
     with pytest.raises(DatasetError, match=r"^picture .*c\.png of the data set cannot be used: [^\n]*$"):
         data.transfer_batch_to_device(batch, torch.device("cpu"), 0)
@@ -202,8 +205,61 @@ def test_the_name_of_a_data_set_is_that_of_its_folder(
     assert CaptionDataModule(root).dataset_name == name
 
 
+def test_the_name_of_a_table_is_that_of_its_file(tmp_path: Path) -> None:
+    (tmp_path / "holidays.csv").touch()
+    (tmp_path / "coco" / "raw" / "annotations").mkdir(parents=True)
+    official = tmp_path / "coco" / "raw" / "annotations" / "captions_train2017.json"
+    official.touch()
+    assert CaptionDataModule(str(tmp_path / "holidays.csv")).dataset_name == "holidays"
+    assert CaptionDataModule(str(official)).dataset_name == "coco"
+
+
+def test_pictures_that_cannot_be_used_are_left_out_and_listed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "Images" / "a.png").write_bytes(b"no picture")
+    (root / "Images" / "b.png").unlink()
+    with (root / "toy.token.txt").open("a") as lines:
+        lines.write("d.png#0\tA dog .\n")
+    (root / "toy.trainImages.txt").write_text("a.png\nb.png\nd.png\n")
+    (root / "Images" / "d.png").write_bytes((root / "Images" / "c.png").read_bytes())  # c.png is in the dev split
+    with pytest.raises(DatasetError, match=r"no picture of the split 'train' of .* can be used; see .*left-out\.csv"):
+        make(root)
+    listed = root.parent / "cache" / "left-out.csv"
+    with listed.open(newline="") as table:
+        rows = {Path(row["image"]).name: (row["split"], row["reason"]) for row in csv.DictReader(table)}
+    assert rows["a.png"] == (
+        "train",
+        "The file holds no picture that is known here: use JPEG, PNG, WebP, GIF, BMP or TIFF.",
+    )
+    assert rows["b.png"] == ("train", "The file cannot be read: No such file or directory.")
+    assert rows["d.png"] == ("train", f"The same picture is in another split, as {root / 'Images' / 'c.png'}.")
+    assert capsys.readouterr().err == (
+        f"3 pictures are left out, such as {root / 'Images' / 'a.png'}: {rows['a.png'][1].rstrip('.')} "
+        f"(all of them: {listed})\n"
+    )
+
+
+def test_what_is_left_of_a_split_is_trained_on(root: Path, draw: Draw) -> None:
+    (root / "Images" / "a.png").unlink()
+    data = make(root)
+    assert [record.image.name for record in data.records("train")] == ["b.png"]
+    assert "left" not in data.vocabulary.words  # only a.png has it
+    batch = first(data.train_dataloader())
+    assert batch.pixels is not None
+    assert torch.equal(batch.pixels[0], pixels_of(Geometry(size=24).apply(draw(60, 40, seed=1))))
+    draw(60, 40, seed=0).save(root / "Images" / "a.png")
+    assert len(make(root).records("train")) == 2
+    assert not (root.parent / "cache" / "left-out.csv").exists()
+
+
+def test_strict_leaves_nothing_out(root: Path) -> None:
+    make(root, strict=True)
+    (root / "Images" / "a.png").write_bytes(b"no picture")
+    with pytest.raises(DatasetError, match=r"^1 picture is left out, such as .*a\.png: .* and data\.strict is true$"):
+        make(root, strict=True)
+
+
 def test_a_data_set_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"no data set folder .*gone; check the path"):
+    with pytest.raises(DatasetError, match=r"no data set .*gone; check the path"):
         CaptionDataModule(str(tmp_path / "gone"))
 
 

@@ -26,6 +26,7 @@ from captioner.prediction import Captioner
 from captioner.preprocessing import Augmentation, Preprocessing
 from captioner.text.vocabulary import Vocabulary
 from captioner.training.data import CaptionDataModule
+from captioner.training.losses import CrossEntropyOptions
 from captioner.training.module import CaptionModule, engine_device
 
 pytestmark = [
@@ -88,13 +89,15 @@ def start(shapes: Path, tmp_path: Path) -> Path:
 
 def test_the_loss_is_the_mean_cross_entropy_of_a_word(shapes: Path, tmp_path: Path) -> None:
     smoothing = 0.1
-    module = CaptionModule(SQUEEZE, DECODER, train_encoder_from="all", label_smoothing=smoothing)
+    module = CaptionModule(
+        SQUEEZE, DECODER, train_encoder_from="all", cross_entropy=CrossEntropyOptions(label_smoothing=smoothing)
+    )
     trainer = fit(module, data_of(shapes, tmp_path), tmp_path, limit_val_batches=0)
     module.eval()
     batch = next(iter(module.data.val_dataloader()))
     with torch.no_grad():
         logits = module(batch)
-        loss = module.loss(logits.flatten(0, 2), batch.tokens[:, :, 1:].flatten())
+        loss = module.teacher_forced_loss(batch)
     assert logits.shape == (*batch.tokens[:, :, 1:].shape, len(module.data.vocabulary))
     terms = []
     for n, k, t in torch.cartesian_prod(*(torch.arange(size) for size in logits.shape[:3])).tolist():
@@ -108,7 +111,13 @@ def test_the_loss_is_the_mean_cross_entropy_of_a_word(shapes: Path, tmp_path: Pa
 
 
 def test_it_learns(shapes: Path, tmp_path: Path) -> None:
-    module = CaptionModule(SQUEEZE, DECODER, train_encoder_from="all", learning_rate=3e-2, label_smoothing=0.0)
+    module = CaptionModule(
+        SQUEEZE,
+        DECODER,
+        train_encoder_from="all",
+        learning_rate=3e-2,
+        cross_entropy=CrossEntropyOptions(label_smoothing=0.0),
+    )
     trainer = fit(module, data_of(shapes, tmp_path), tmp_path, max_epochs=10, limit_val_batches=0)
     assert float(trainer.callback_metrics["train_loss_epoch"]) < 0.75 * math.log(len(module.data.vocabulary))
 

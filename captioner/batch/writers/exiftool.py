@@ -22,8 +22,11 @@ _TIMEOUT_SECONDS = 120.0  # for one command: a picture on a slow disk takes seco
 
 # Left alone, ExifTool waits for commands for ever, also when whoever gave them was killed: the shell then ends it. And
 # when ExifTool dies, the shell ends all of its own session, so that the answer's end is seen at once.
+# SIGTERM to a whole group of processes, as systemd and Slurm send it, is for us: the command in flight ends well.
 # -config with no file: what it does must not depend on a configuration in somebody's home.
-_STAYING = '{ cat; printf "%s\\n" -stay_open False; } | { "$0" -config "" -stay_open True -@ -; kill -9 0; }'
+_STAYING = (
+    'trap "" TERM; { cat; printf "%s\\n" -stay_open False; } | { "$0" -config "" -stay_open True -@ -; kill -9 0; }'
+)
 
 
 class ExifTool:

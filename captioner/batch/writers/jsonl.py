@@ -19,13 +19,11 @@ def write_jsonl(rows: Rows, target: Path, style: TextStyle) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    with WholeTextFile(target) as file:
-        for _, row in rows:
-            file.write(one_line(in_style(row, style)) + "\n")
+    write_lines((one_line(in_style(row, style)) for _, row in rows), target)
 
 
 def write_lines(lines: Iterable[str], target: Path) -> None:
-    """Rows that are JSON already and keep their captions as they are; the file is the same as of `write_jsonl`.
+    """Rows that are JSON already, a line each.
 
     Raises:
         OutputError: the file cannot be written.

@@ -1,0 +1,116 @@
+"""Two processes compute what one does, with the same pictures in a step; nothing is seen twice or left out."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as distributed
+from torch import Tensor
+
+from captioner.bundle import load_bundle
+from captioner.text.vocabulary import Vocabulary
+from captioner.training.devices import WeightedMean, gathered, share_of, total_over_processes
+from captioner.training.self_critical import Drawn, policy_loss
+from tests.training.running import column, recipe, run_process, train
+
+DDP = ["--trainer.devices=2", "--trainer.accelerator=cpu", "--trainer.strategy=ddp", "--trainer.precision=32-true"]
+EXACT = ["--trainer.precision=32-true", "--model.decoder.dropout=0.0", "--trainer.max_epochs=2"]
+
+
+def test_two_processes_train_like_one_with_the_same_batch(shapes: Path, tmp_path: Path) -> None:
+    # 24 training pictures of captions of different lengths, so that the processes have different numbers of words
+    one, two = tmp_path / "one", tmp_path / "two"
+    config = recipe(tmp_path, shapes)
+    assert train("--config", config, "--output", one, *EXACT, "--data.batch_size=6") == 0
+    ended = run_process("--config", config, "--output", two, *EXACT, *DDP, "--data.batch_size=3")
+    assert ended.returncode == 0, ended.stderr
+    for name in ("train_loss_step", "train_loss_epoch", "val_loss"):
+        assert column(two, name) == pytest.approx(column(one, name), abs=2e-5), name
+    assert len(column(two, "train_loss_step")) == 8
+    for name in ("cider", "bleu4", "distinct"):
+        assert column(two, name) == pytest.approx(column(one, name), abs=1e-3), name
+    expected = load_bundle(one / "bundle").model.state_dict()
+    for name, value in load_bundle(two / "bundle").model.state_dict().items():
+        torch.testing.assert_close(value, expected[name], atol=1e-3, rtol=1e-2)
+    assert ended.stderr.count("written to") == 1  # rank 0 alone writes
+    assert {file.name for file in two.iterdir()} == {file.name for file in one.iterdir()}
+
+
+def test_two_processes_share_one_cache_and_train_self_critically(finished: Path, shapes: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    config = recipe(tmp_path, shapes)
+    settings = ["--init-from", finished / "bundle", "--model.train_encoder_from=null"]
+    objective = '--model.self_critical={"samples": 2, "max_length": 6}'
+    ended = run_process("--config", config, "--output", output, *settings, objective, *DDP, "--data.batch_size=4")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("feature cache") == 2  # of train and of dev: each once
+    assert len(column(output, "reward_step")) == 3
+    random = torch.load(output / "checkpoints" / "last.ckpt", weights_only=True)["random"]
+    assert len(random) == 2
+    assert not torch.equal(random[0]["torch"], random[1]["torch"])  # they do not draw the same captions
+
+
+# --- the parts, in two processes
+
+
+def _work(rank: int, folder: str) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    try:
+        drawn, advantage = _drawn(rank)
+        share = share_of((drawn.tokens != Vocabulary.pad).sum())
+        (policy_loss(drawn, advantage) * share).backward()  # type: ignore[no-untyped-call]
+        losses = WeightedMean()
+        losses.add(torch.tensor(float(rank)), weight=1 + 2 * rank)
+        found = {
+            "loss": float(policy_loss(drawn, advantage) * share),
+            "gradient": drawn.log_probabilities.grad.tolist() if drawn.log_probabilities.grad is not None else None,
+            "mean": WeightedMean.of(gathered(losses)),
+            "total": float(total_over_processes(torch.tensor(rank + 1.0))),
+        }
+        Path(folder, f"{rank}.json").write_text(json.dumps(found))
+    finally:
+        distributed.destroy_process_group()
+
+
+def _drawn(rank: int) -> tuple[Drawn, Tensor]:
+    """Captions (2, 2, 4) of one process, those of process 1 shorter."""
+    generator = torch.Generator().manual_seed(rank)
+    tokens = torch.randint(4, 9, (2, 2, 4), generator=generator)
+    tokens[:, :, 4 - 2 * rank :] = Vocabulary.pad
+    log_probabilities = torch.randn(2, 2, 4, generator=generator) * (tokens != Vocabulary.pad)
+    return Drawn(tokens, log_probabilities.requires_grad_()), torch.randn(2, 2, generator=generator)
+
+
+def test_the_loss_of_drawn_captions_is_that_of_all_processes_together(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(_work, args=(str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]
+    found: list[dict[str, Any]] = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    (first, its), (second, others) = _drawn(0), _drawn(1)
+    probabilities = torch.cat([first.log_probabilities, second.log_probabilities]).detach().requires_grad_()
+    loss = policy_loss(Drawn(torch.cat([first.tokens, second.tokens]), probabilities), torch.cat([its, others]))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert probabilities.grad is not None
+    assert math.isclose(sum(each["loss"] for each in found) / 2, float(loss), rel_tol=1e-5)
+    gradient = torch.cat([torch.tensor(each["gradient"]) for each in found]) / 2  # as DDP averages
+    torch.testing.assert_close(gradient, probabilities.grad)
+    assert [each["mean"] for each in found] == [0.75, 0.75]
+    assert [each["total"] for each in found] == [3.0, 3.0]
+
+
+def test_one_process_has_the_whole_share() -> None:
+    assert float(share_of(torch.tensor(7))) == 1.0
+    assert gathered("mine") == ["mine"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_a_gpu_trains_in_mixed_precision(precision: str, shapes: Path, tmp_path: Path) -> None:
+    config = recipe(tmp_path, shapes)
+    gpu = ["--trainer.accelerator=gpu", "--trainer.devices=1", f"--trainer.precision={precision}"]
+    assert train("--config", config, "--output", tmp_path / "run", *gpu) == 0
+    assert all(math.isfinite(loss) for loss in column(tmp_path / "run", "train_loss_step"))
