@@ -94,14 +94,14 @@ class Judged:
 
 
 class WordRow(TypedDict):
-    """A `Word` as JSON."""
+    """A word of a caption."""
 
     word: str
     probability: Annotated[float, "That the model gave it after the words before, 0 to 1."]
 
 
 class AlternativeRow(TypedDict):
-    """An `Alternative` as JSON."""
+    """Another caption of the same picture; its numbers are those of a caption."""
 
     caption: str
     score: float

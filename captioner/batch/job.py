@@ -6,19 +6,15 @@ no model: it is given a function that captions batches, as `Captioner.stream_bat
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import stat
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from captioner.batch.contents import Content
 from captioner.batch.items import Item
 from captioner.batch.writers.rows import Row, one_line
 from captioner.captions import Outcome, row
@@ -34,26 +30,9 @@ Skips = Callable[[Item], bool]
 
 _LEASE_SECONDS = 600.0  # many times what a batch takes; a worker of this machine that died loses it at once
 _OUTPUT_SECONDS = 3600.0  # the same for writing all outputs
-_IN_MEMORY_BYTES = 2**20  # a larger file is read by a child of the reader, so that few are held here
 _RECORD_SECONDS = 0.5  # between two transactions: no more than this is done again after a kill
 _BATCHES_AT_ONCE = 128  # are leased at most, however quickly they are done
 _POLL_SECONDS = 0.5  # between two looks at what other workers have in their hands
-
-
-class _Read(NamedTuple):
-    """A picture that is ready to be captioned.
-
-    Attributes:
-        entry: as it was planned, with the fingerprint of what was read.
-        source: its content or its path.
-        digest: of its content.
-        status: of a file that is given by its path, before its digest was made; None: it could not be looked at.
-    """
-
-    entry: Entry
-    source: ImageSource
-    digest: bytes
-    status: os.stat_result | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +41,8 @@ class _Plan:
 
     batch: Batch
     known: tuple[Done, ...]
-    asked: tuple[_Read, ...]
-    repeats: tuple[_Read, ...]  # same content as one that is asked, here or in a batch before
+    asked: tuple[Content, ...]
+    repeats: tuple[Content, ...]  # same content as one that is asked, here or in a batch before
 
 
 @dataclass(kw_only=True)
@@ -221,19 +200,19 @@ class Job:
     def _prepare(self, batch: Batch, asked: dict[bytes, Done | None]) -> _Plan:
         """Read what must be read; ask only for contents that nobody has captioned or is about to."""
         known: list[Done] = []
-        read: list[_Read] = []
+        read: list[Content] = []
         for pending in batch.pending:
             item = item_of(pending.entry)
             if self.skips(item):
                 known.append(Done(entry=pending.entry, digest=None, row=None, error=None))
                 continue
             try:
-                read.append(_read(item, pending.entry, self.max_bytes))
+                read.append(Content.of(item, pending.entry, self.max_bytes))
             except ImageError as error:
                 known.append(_failed(pending.entry, error))
         results = self.ledger.results(self.number, [each.digest for each in read])
-        first: list[_Read] = []
-        repeats: list[_Read] = []
+        first: list[Content] = []
+        repeats: list[Content] = []
         for each in read:
             if each.digest in results:
                 known.append(_captioned(each, results[each.digest]))
@@ -244,10 +223,10 @@ class Job:
                 first.append(each)
         return _Plan(batch=batch, known=tuple(known), asked=tuple(first), repeats=tuple(repeats))
 
-    def _done(self, read: _Read, outcome: Outcome) -> Done:
+    def _done(self, read: Content, outcome: Outcome) -> Done:
         if outcome.error is not None:
             return _failed(read.entry, outcome.error)
-        if not isinstance(read.source, bytes) and not _is_still(Path(os.fspath(read.source)), read.status):
+        if not read.is_still():
             changed = "The file was changed while it was read: run the job again."
             return _failed(read.entry, UnreadableImage(changed))
         content = row(outcome, image="", model=self.model)
@@ -292,59 +271,7 @@ def row_of(entry: Entry, found: dict[str, Any], min_confidence: float) -> tuple[
     return item, {"image": item.source, **found}
 
 
-def _read(item: Item, entry: Entry, max_bytes: int) -> _Read:
-    """What the reader is given, and the digest of the content.
-
-    A small file is read here, once, so that what is captioned is what has this digest even if the file changes; of a
-    large one the path is given, and `Job` looks afterwards whether it is still the same.
-
-    Raises:
-        ImageError: the picture cannot be read, or is too large.
-    """
-    source = item.load(max_bytes)
-    if isinstance(source, bytes):
-        return _Read(entry=entry, source=source, digest=_digest(source), status=None)
-    # Of what cannot be read the reader says why; no content has the path for its digest.
-    unread = _Read(entry=entry, source=source, digest=os.fsencode(source), status=None)
-    try:
-        descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait for a writer
-        with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 (a descriptor)
-            # Before it is read: of a file that is changed meanwhile, the next run then sees that it was.
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                return unread
-            content = file.read(_IN_MEMORY_BYTES + 1)
-            while len(content) <= _IN_MEMORY_BYTES and (more := file.read(_IN_MEMORY_BYTES + 1 - len(content))):
-                content += more  # some file systems give less than they are asked for
-            if (status.st_size, status.st_mtime_ns) != entry[4:]:
-                entry = entry._replace(size=status.st_size, mtime_ns=status.st_mtime_ns)
-            if len(content) <= _IN_MEMORY_BYTES:
-                return _Read(entry=entry, source=content, digest=_digest(content), status=None)
-            digest = hashlib.blake2b(content, digest_size=20)
-            while content := file.read(_IN_MEMORY_BYTES):
-                digest.update(content)
-    except (OSError, ValueError):
-        return unread
-    return _Read(entry=entry, source=source, digest=digest.digest(), status=status)
-
-
-def _digest(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=20).digest()
-
-
-def _is_still(path: Path, before: os.stat_result | None) -> bool:
-    """Whether a file is the one that it was, and nobody has written to it."""
-    with suppress(OSError):
-        now = path.stat()
-        if before is not None and stat.S_ISREG(now.st_mode):
-            return all(
-                getattr(now, name) == getattr(before, name)
-                for name in ("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
-            )
-    return False
-
-
-def _captioned(read: _Read, content: str) -> Done:
+def _captioned(read: Content, content: str) -> Done:
     return Done(entry=read.entry, digest=read.digest, row=content, error=None)
 
 
@@ -352,7 +279,7 @@ def _failed(entry: Entry, error: ImageError) -> Done:
     return Done(entry=entry, digest=None, row=None, error={"type": type(error).__name__, "detail": str(error)})
 
 
-def _as(result: Done | None, read: _Read) -> Done:
+def _as(result: Done | None, read: Content) -> Done:
     """What became of a picture is what became of the one with the same content."""
     if result is None:
         raise AssertionError("a repeated picture comes after the one that it repeats")

@@ -1,6 +1,7 @@
 """The command `captioner`: finds the subcommand, and turns what went wrong into one line and an exit code.
 
-Exit codes: 0 done, 1 our error, 2 wrong usage, 3 done but some pictures failed, 130 interrupted.
+Exit codes: 0 done, 1 our error, 2 wrong usage, 3 done but some pictures failed, 130 interrupted,
+143 ended by SIGTERM.
 """
 
 from __future__ import annotations

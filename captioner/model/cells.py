@@ -6,6 +6,8 @@ The arithmetic is torch's own (`torch.nn.RNNCell`, `GRUCell`, `LSTMCell`). The t
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 
@@ -74,12 +76,16 @@ class StackedCells(nn.Module):
         for layer, cell in enumerate(self.cells):
             sequence = _sequence(self.kind, cell)
             outputs = outputs if layer == 0 else self.dropout(outputs)
-            first = hidden[layer : layer + 1].to(outputs.dtype)  # (1, B, H); autocast leaves the two different
-            if memory is None:
-                outputs, last = sequence(outputs, first)
-            else:
-                outputs, (last, last_memory) = sequence(outputs, (first, memory[layer : layer + 1].to(outputs.dtype)))
-                memories.append(last_memory)
+            with nullcontext() if not inputs.is_cuda else torch.autocast("cuda", enabled=False):
+                if inputs.is_cuda:  # under autocast cuDNN's recurrence is float16, also where bfloat16 was asked for
+                    outputs = outputs.to(cell.get_parameter("weight_ih").dtype)
+                first = hidden[layer : layer + 1].to(outputs.dtype)  # (1, B, H); autocast leaves the two different
+                if memory is None:
+                    outputs, last = sequence(outputs, first)
+                else:
+                    first_memory = memory[layer : layer + 1].to(outputs.dtype)
+                    outputs, (last, last_memory) = sequence(outputs, (first, first_memory))
+                    memories.append(last_memory)
             hiddens.append(last)
         return outputs, torch.cat(hiddens), torch.cat(memories) if memory is not None else None
 

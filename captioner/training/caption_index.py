@@ -154,3 +154,9 @@ class CaptionIndex:
         first, last = self.caption_ends[index : index + 2].tolist()
         ends = self.token_ends[first : last + 1].tolist()
         return [self.tokens[start:end] for start, end in pairwise(ends)]
+
+    def longest(self) -> Tensor:
+        """(N,) how many tokens the longest caption of each picture has; 0 without one."""
+        lengths = self.token_ends.diff()  # (M,)
+        of = torch.arange(len(self)).repeat_interleave(self.caption_ends.diff())  # (M,) the picture of each caption
+        return torch.zeros(len(self), dtype=lengths.dtype).scatter_reduce(0, of, lengths, "amax")

@@ -60,6 +60,10 @@ class DrawCurves(Callback):
             draw_curves([*earlier_logs(log.parent), log], log.with_name("curves.png"))
 
 
+class KeptCheckpoints(ModelCheckpoint):
+    """Several of the best: a class of its own, because Lightning tells the states of callbacks apart by their class."""
+
+
 def earlier_logs(output: Path) -> list[Path]:
     """The logs of the runs that this one resumes, oldest first."""
     return sorted(output.glob("metrics.*.csv"))
@@ -170,7 +174,7 @@ class TrainCommand(LightningCLI):
         checkpoints = [self.checkpoint]
         keep = self.config["fit"]["checkpoints"]["keep"]
         if keep > 1:
-            self.kept = ModelCheckpoint(
+            self.kept = KeptCheckpoints(
                 output / "checkpoints",
                 "kept-{step:06d}",
                 monitor="cider",
@@ -207,6 +211,8 @@ def main(arguments: list[str]) -> None:
     with warnings.catch_warnings():
         # advice on the number of workers, and notices about others' internals: nothing that a user can act on
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # cuDNN takes a copy of a decoder's matrices for a step: cells and whole sequences share their parameters
+        warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk.*")
         warnings.filterwarnings("ignore", message=".*WeightAveraging callback with a model that overrides.*")
         warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")
         warnings.filterwarnings("ignore", message=".*Found .* in eval mode at the start of training.*")
@@ -284,7 +290,8 @@ def write_bundle(command: TrainCommand) -> None:
         epochs, steps, cider = trainer.current_epoch, trainer.global_step, trainer.callback_metrics["cider"]
     averaged = 0
     if command.kept is not None and cider is not None:
-        averaged, cider = better_average(module, list(command.kept.best_k_models), float(cider))
+        averaged, score = better_average(module, list(command.kept.best_k_models), float(cider))
+        cider = torch.tensor(score)
     settings = json.loads(command.parser.dump(command.config, format="json"))["fit"]
     phase = {
         "data": module.data.dataset_name,

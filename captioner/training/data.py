@@ -13,7 +13,7 @@ import click
 import pytorch_lightning as lightning
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from captioner.datasets.checks import Findings, check_pictures, usable, write_left_out
 from captioner.datasets.kinds import Kind, check_path, load_data_set
@@ -25,6 +25,7 @@ from captioner.preprocessing import Augmentation, Preprocessing, TrainingTransfo
 from captioner.text.vocabulary import Vocabulary
 from captioner.training.caption_index import CaptionIndex, NumberedCaptions, Words
 from captioner.training.feature_cache import FeatureCache
+from captioner.training.sampler import EpochBatches, Place, ResumableLoader
 
 _SIDES = frozenset({"left", "right"})  # words that a mirrored picture makes wrong
 
@@ -73,22 +74,44 @@ class _Item:
 
 
 class CaptionDataset(Dataset[_Item | DatasetError]):
-    """The pictures of one split, each with all its captions as ids.
+    """The pictures of one split with their captions as ids, `captions_per_image` of them at most.
+
+    What is drawn (a crop, which captions) depends on the seed that comes with a picture's place alone: not on what was
+    drawn before, nor on which process draws.
 
     A picture that cannot be used is an error that is returned: torch would bury one that a worker process raises in
     that process's traceback.
     """
 
-    def __init__(self, index: CaptionIndex, transform: TrainingTransform, features: FeatureCache | None) -> None:
+    def __init__(
+        self,
+        index: CaptionIndex,
+        transform: TrainingTransform,
+        features: FeatureCache | None,
+        *,
+        captions_per_image: int,
+        draw: bool,
+    ) -> None:
         self._index = index
         self._transform = transform
         self._features = features
+        self._captions_per_image = captions_per_image
+        self._draw = draw
 
     def __len__(self) -> int:
         return len(self._index)
 
-    def __getitem__(self, index: int) -> _Item | DatasetError:
-        captions = self._index.captions(index)
+    def __getitem__(self, place: Place) -> _Item | DatasetError:
+        # the processor's generator only: torch.manual_seed would sow those of every GPU anew
+        before = torch.get_rng_state()
+        torch.default_generator.manual_seed(place.seed)
+        try:
+            return self._item(place.picture)
+        finally:
+            torch.set_rng_state(before)
+
+    def _item(self, index: int) -> _Item | DatasetError:
+        captions = self._choose(self._index.captions(index))
         if self._features is not None:
             return _Item(index, self._features[index], captions)
         path = self._index.path(index)
@@ -97,6 +120,12 @@ class CaptionDataset(Dataset[_Item | DatasetError]):
         except ImageError as error:
             return DatasetError(f"picture {path} of the data set cannot be used: {error}")
         return _Item(index, self._transform(image, may_flip=bool(self._index.may_flip[index])), captions)
+
+    def _choose(self, captions: list[Tensor]) -> list[Tensor]:
+        """Captions drawn anew each time, or the first ones for a steady loss."""
+        if not self._draw or len(captions) <= self._captions_per_image:
+            return captions[: self._captions_per_image]
+        return [captions[i] for i in torch.randperm(len(captions))[: self._captions_per_image].tolist()]
 
 
 class CaptionDataModule(lightning.LightningDataModule):
@@ -115,13 +144,14 @@ class CaptionDataModule(lightning.LightningDataModule):
         num_workers: int = 2,
         kind: Kind = "auto",
         strict: bool = False,
+        bucketing: bool = False,
     ) -> None:
         """Take the settings of a data set.
 
         Args:
             path: the data set: its folder, or the file with its captions.
             preprocessing: resize, crop and normalisation; a bundle given by `--init-from` brings its own.
-            augmentation: how training varies pictures; none on cached features.
+            augmentation: how training varies pictures; then the features of a frozen encoder are not cached.
             batch_size: pictures a step.
             captions_per_image: at most so many captions of a picture a step, drawn anew each time if there are more
                 (validation takes the first ones).
@@ -132,6 +162,7 @@ class CaptionDataModule(lightning.LightningDataModule):
             num_workers: processes that read pictures.
             kind: coco, karpathy, flickr, table or sidecars; auto finds it by looking.
             strict: end where a picture would be left out.
+            bucketing: a training batch has pictures with captions of like length, so that less of it is padding.
         """
         super().__init__()
         self.settings = {
@@ -145,6 +176,8 @@ class CaptionDataModule(lightning.LightningDataModule):
         check_path(self.path)
         self.kind = kind
         self.strict = strict
+        self.bucketing = bucketing
+        self._seed = torch.initial_seed()  # that of `seed_everything`, the same in every process
         self.preprocessing = preprocessing
         self.augmentation = augmentation
         self.batch_size = batch_size
@@ -255,11 +288,11 @@ class CaptionDataModule(lightning.LightningDataModule):
             path = path.parent
         return path.name
 
-    def train_dataloader(self) -> DataLoader[_Item | DatasetError]:
+    def train_dataloader(self) -> ResumableLoader[_Item | DatasetError]:
         """Shuffled batches of the training split."""
         return self._loader("train", shuffle=True)
 
-    def val_dataloader(self) -> DataLoader[_Item | DatasetError]:
+    def val_dataloader(self) -> ResumableLoader[_Item | DatasetError]:
         """The development split in order."""
         return self._loader("dev", shuffle=False)
 
@@ -273,61 +306,58 @@ class CaptionDataModule(lightning.LightningDataModule):
             raise batch
         return batch.to(device)
 
-    def _loader(self, split: str, *, shuffle: bool) -> DataLoader[_Item | DatasetError]:
+    def _loader(self, split: str, *, shuffle: bool) -> ResumableLoader[_Item | DatasetError]:
         features = self.features.get(split)
         captions = self._captions[split]
         tokens = captions.tokens(
             self._words.ids(self.vocabulary), max_words=self.max_words if split == "train" else None
         )
+        index = CaptionIndex.of(self._records[split], tokens, captions.holding(self._words.among(_SIDES)))
         dataset = CaptionDataset(
-            CaptionIndex.of(self._records[split], tokens, captions.holding(self._words.among(_SIDES))),
+            index,
             TrainingTransform(self.preprocessing, self.augmentation if split == "train" else Augmentation()),
             features,
+            captions_per_image=self.captions_per_image,
+            draw=split == "train",
         )
-        workers = 0 if features is not None else min(self.num_workers, os.cpu_count() or 1)
-        return DataLoader(
-            dataset,
+        batches = EpochBatches(
+            len(dataset),
             batch_size=self.batch_size,
             shuffle=shuffle,
-            drop_last=shuffle and len(dataset) >= self.batch_size,
+            seed=self._seed,
+            lengths=index.longest() if shuffle and self.bucketing else None,
+            rank=0 if self.trainer is None else self.trainer.global_rank,
+            world_size=1 if self.trainer is None else self.trainer.world_size,
+        )
+        workers = 0 if features is not None else min(self.num_workers, os.cpu_count() or 1)
+        return ResumableLoader(
+            dataset,
+            batches,
             num_workers=workers,
             persistent_workers=workers > 0,
-            collate_fn=_Collate(self.captions_per_image, draw=split == "train"),
+            collate_fn=_collate,
             pin_memory=torch.cuda.is_available(),
         )
 
 
-@dataclass(frozen=True)
-class _Collate:
-    """Items to a Batch, or to the first error among them; a worker process can receive it, unlike the data module.
+def _collate(items: Sequence[_Item | DatasetError]) -> Batch | DatasetError:
+    """Items to a Batch, or to the first error among them."""
+    errors = [item for item in items if isinstance(item, DatasetError)]
+    return errors[0] if errors else _batch([item for item in items if isinstance(item, _Item)])
 
-    `captions_per_image` of a picture's captions at most: drawn anew each time, or the first ones for a steady loss.
-    """
 
-    captions_per_image: int
-    draw: bool
-
-    def __call__(self, items: Sequence[_Item | DatasetError]) -> Batch | DatasetError:
-        errors = [item for item in items if isinstance(item, DatasetError)]
-        return errors[0] if errors else self._batch([item for item in items if isinstance(item, _Item)])
-
-    def _batch(self, items: Sequence[_Item]) -> Batch:
-        chosen = [self._choose(item.captions) for item in items]
-        longest = max(len(caption) for captions in chosen for caption in captions)
-        tokens = torch.full((len(items), max(map(len, chosen)), longest), Vocabulary.pad)  # (N, K, T + 1)
-        for n, captions in enumerate(chosen):
-            for k, caption in enumerate(captions):
-                tokens[n, k, : len(caption)] = caption
-        pictures = torch.stack([item.picture for item in items])
-        from_cache = pictures.dim() == 3
-        return Batch(
-            indices=torch.tensor([item.index for item in items]),
-            pixels=None if from_cache else pictures,
-            features=pictures if from_cache else None,
-            tokens=tokens,
-        )
-
-    def _choose(self, captions: list[Tensor]) -> list[Tensor]:
-        if not self.draw or len(captions) <= self.captions_per_image:
-            return captions[: self.captions_per_image]
-        return [captions[i] for i in torch.randperm(len(captions))[: self.captions_per_image].tolist()]
+def _batch(items: Sequence[_Item]) -> Batch:
+    longest = max(len(caption) for item in items for caption in item.captions)
+    most = max(len(item.captions) for item in items)
+    tokens = torch.full((len(items), most, longest), Vocabulary.pad)  # (N, K, T + 1)
+    for n, item in enumerate(items):
+        for k, caption in enumerate(item.captions):
+            tokens[n, k, : len(caption)] = caption
+    pictures = torch.stack([item.picture for item in items])
+    from_cache = pictures.dim() == 3
+    return Batch(
+        indices=torch.tensor([item.index for item in items]),
+        pixels=None if from_cache else pictures,
+        features=pictures if from_cache else None,
+        tokens=tokens,
+    )

@@ -156,11 +156,6 @@ class CaptionModule(lightning.LightningModule):
         )
         self.origin = self._load_start(self.model, start)
         self.model.encoder.train_from(self.train_encoder_from)
-        if self.train_encoder_from is None and data.augmentation.active:
-            raise ConfigurationError(
-                "a frozen encoder sees each picture once, so pictures cannot vary: leave data.augmentation out, or let "
-                "the encoder learn with model.train_encoder_from"
-            )
         self.model.encoder.to(memory_format=torch.channels_last)
         device = engine_device(self.trainer.strategy.root_device)
         # timed once, in one process, for the whole run: what is resumed must not choose anew
@@ -169,7 +164,7 @@ class CaptionModule(lightning.LightningModule):
         if precision == "auto" and self.trainer.is_global_zero:
             precision = TorchEngine(self.model, device=device).precision
         self._precision = self.trainer.strategy.broadcast(precision)
-        if self.train_encoder_from is None:  # a frozen encoder need see each picture only once
+        if self.train_encoder_from is None:  # a frozen encoder need see each picture only once, unless it varies
             self._cache_features(self.model, device)
         if self.compiled:
             self._compile(self.model)
@@ -191,7 +186,7 @@ class CaptionModule(lightning.LightningModule):
         turns = [trainer.is_global_zero, trainer.local_rank == 0 and not trainer.is_global_zero, trainer.local_rank > 0]
         for turn in turns:
             if turn:
-                for split in ("train", "dev"):
+                for split in ("dev",) if data.augmentation.active else ("train", "dev"):
                     data.features[split] = cache_features(
                         model,
                         data.preprocessing,
@@ -325,7 +320,11 @@ class CaptionModule(lightning.LightningModule):
         loss = policy_loss(drawn, advantages(rewards, greedy)) * share_of((drawn.tokens != Vocabulary.pad).sum())
         ends_badly = self._ends_badly  # ids
         bad = sum(caption[-1] != Vocabulary.end or caption[-2] in ends_badly for caption in captions) / len(captions)
-        figures = {"reward": rewards.mean(), "bad_endings": bad, "words": sum(map(len, captions)) / len(captions) - 1}
+        figures: dict[str, Tensor | float] = {
+            "reward": rewards.mean(),
+            "bad_endings": bad,
+            "words": sum(map(len, captions)) / len(captions) - 1,
+        }
         self.log("train_loss", loss, on_step=True, on_epoch=True, batch_size=len(pictures), sync_dist=True)
         self.log_dict(figures, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(pictures), sync_dist=True)
         return loss

@@ -189,10 +189,10 @@ def _validates(trainer: lightning.Trainer, batch_idx: int) -> bool:
 
 def random_state() -> dict[str, Any]:
     """The states of this process's random number generators, as plain values."""
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    name, keys, position, has_gauss, cached = np.random.get_state()
     return {
         "python": random.getstate(),
-        "numpy": (name, keys.tolist(), position, has_gauss, cached),
+        "numpy": (name, np.asarray(keys).tolist(), position, has_gauss, cached),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }

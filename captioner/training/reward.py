@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captioner.evaluation.metrics import MAX_ORDER, CiderD, bleu_of, bleu_statistics
-from captioner.evaluation.ngrams import CountedReferences
+from captioner.evaluation.metrics import CiderD, bleu_of, bleu_statistics
+from captioner.evaluation.ngrams import MAX_ORDER, CountedReferences
 
 
 class Reward:

@@ -26,7 +26,7 @@ _Item_co = TypeVar("_Item_co", covariant=True)
 class Place(NamedTuple):
     """A picture of a split, and the seed of all that is drawn for it in this epoch."""
 
-    index: int
+    picture: int
     seed: int
 
 
@@ -99,10 +99,10 @@ class EpochBatches(Sampler[list[Place]]):
         generator = torch.Generator().manual_seed(item_seed(self.seed, self.epoch, -1))
         order = torch.randperm(self.count, generator=generator)[: len(self) * self._global_size]
         if self.lengths is None:
-            return [chunk.tolist() for chunk in order.split(self._global_size)]
+            return [chunk.tolist() for chunk in torch.split(order, self._global_size)]
         lengths = self.lengths
-        pools = [pool[lengths[pool].argsort(stable=True)] for pool in order.split(_POOL * self._global_size)]
-        batches = [chunk.tolist() for pool in pools for chunk in pool.split(self._global_size)]
+        pools = [pool[lengths[pool].argsort(stable=True)] for pool in torch.split(order, _POOL * self._global_size)]
+        batches = [chunk.tolist() for pool in pools for chunk in torch.split(pool, self._global_size)]
         return [batches[number] for number in torch.randperm(len(batches), generator=generator).tolist()]
 
 

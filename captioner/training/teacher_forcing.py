@@ -93,8 +93,10 @@ class TeacherForcing:
         total, previous = weights.new_zeros(()), None
         for inputs, targets in pieces:
             loss, carried, previous = self._segment(decoder, inputs, targets, weights, carried, previous, own_words)
-            found = torch.autograd.grad(loss * loss_scale, sources, allow_unused=True)
-            gradients = [_sum(one, other) for one, other in zip(gradients, found, strict=True)]
+            found = list(torch.autograd.grad(loss * loss_scale, sources, allow_unused=True))
+            for place in range(len(sources)):  # one by one, so that no third set of gradients is alive
+                gradients[place] = _sum(gradients[place], found[place])
+            del found
             total = total + loss.detach()
             carried = carried.weighted(0.0)
         known: Tensor = _KnownGradients.apply(total, loss_scale, gradients, *origins.values(), *parameters)

@@ -91,7 +91,7 @@ class OpenAIModels(TypedDict):
 
 
 class OpenAIErrorBody(TypedDict):
-    """What was wrong; `code` is the name of the problem type."""
+    """What was wrong; code is the name of the problem type."""
 
     message: str
     type: str

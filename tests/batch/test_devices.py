@@ -112,3 +112,31 @@ def test_a_model_that_cannot_be_opened() -> None:
 
 def open_none(bundle: Path, device: str, precision: str, processes: int | None) -> NullCaptioner:
     raise ConfigurationError("there is no such model; name another")
+
+
+@pytest.mark.parametrize(
+    ("device", "before", "expected"),
+    [
+        ("cuda", {}, {"0 auto", "1 float32"}),
+        ("cuda", {"CUDA_VISIBLE_DEVICES": "4,7,9"}, {"4 auto", "7 float32"}),
+        ("cuda", {"CUDA_VISIBLE_DEVICES": "GPU-8932f937"}, {"GPU-8932f937 auto", " float32"}),  # torch then finds none
+        ("cpu", {"OMP_NUM_THREADS": "3"}, {"3 auto", "3 float32"}),
+        ("cpu", {}, {f"{max(1, (os.cpu_count() or 1) // 2)} {precision}" for precision in ("auto", "float32")}),
+    ],
+)
+def test_each_process_has_its_own_gpu_or_its_share_of_threads_and_the_precision_of_the_first(
+    device: str, before: dict[str, str], expected: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in before.items():
+        monkeypatch.setenv(name, value)
+    Devices(2, open_telling, bundle=tmp_path, device=device, precision="auto").close()
+    assert {path.read_text() for path in tmp_path.iterdir()} == expected
+
+
+def open_telling(bundle: Path, device: str, precision: str, processes: int | None) -> NullCaptioner:
+    """Tells in a file what its process has been given."""
+    name = "CUDA_VISIBLE_DEVICES" if device == "cuda" else "OMP_NUM_THREADS"
+    (bundle / str(os.getpid())).write_text(f"{os.environ[name]} {precision}")
+    return NullCaptioner()

@@ -96,6 +96,10 @@ def measure_speed(bundle: Path, originals: Sequence[Path], count: int, rounds: i
         sums = [sum(of_round) for of_round in zip(*each, strict=True)]
         jobs = walls[f"job {name}"]
         report[f"{name}: job / sum of parts"] = spread([a / b for a, b in zip(jobs, sums, strict=True)])
+        each = [processors[part] for part in ("reading", "preprocessing", "encoder", f"decoder {name}")]
+        spent = [sum(of_round) for of_round in zip(*each, strict=True)]
+        ratios = [a / b for a, b in zip(processors[f"job {name}"], spent, strict=True)]
+        report[f"{name}: job / sum of parts, CPU seconds"] = spread(ratios)
         report[f"{name}: photos a second"] = spread([count / value for value in jobs])
     return report
 

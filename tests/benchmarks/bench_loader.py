@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from torch.utils.data import DataLoader
 
 from captioner.datasets.shapes import ShapesOptions, draw, examples
 from captioner.geometry import Geometry
 from captioner.preprocessing import Preprocessing
 from captioner.training.data import Batch, CaptionDataModule
+from captioner.training.sampler import ResumableLoader
 
 IMAGES, FILES = 123_287, 1_000
 MAX_SECONDS, MAX_BYTES = 10.0, 4 * 10**9
@@ -104,10 +104,10 @@ class Watch:
             self.held()
 
 
-def loader_of(data: CaptionDataModule, workers: int) -> DataLoader[Any]:
+def loader_of(data: CaptionDataModule, workers: int) -> ResumableLoader[Any]:
     """The data module's loader with so many processes, also where it would take no more than there are processors."""
     own = data.train_dataloader()
-    return DataLoader(own.dataset, batch_size=32, shuffle=True, num_workers=workers, collate_fn=own.collate_fn)
+    return ResumableLoader(own.dataset, own.batches, num_workers=workers, collate_fn=own.collate_fn)
 
 
 def start(file: Path, cache: Path, workers: int) -> tuple[CaptionDataModule, float]:

@@ -8,7 +8,8 @@ enormous ones, scores, the page, the metrics, and a few that hang up in the midd
 service and of its children and their open files are noted beside the number of requests until then. Memory may grow by
 10 MB over the last 20,000 requests: the median of the samples of the last 1,000, less that of the first 1,000.
 
---model tiny is the real service with a small network, which answers many times as often; default is the shipped one.
+--model tiny is the real service with a small network, which answers more often; default is the shipped one; stand-in
+    is a captioner that reads pictures in the service itself and makes its sentences up.
 --reloads: before that, so many reloads (SIGHUP) under the same load, of which the last half may grow by 16 MB.
 """
 
@@ -19,6 +20,7 @@ import contextlib
 import http.client
 import io
 import json
+import math
 import random
 import signal
 import statistics
@@ -39,7 +41,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.benchmarks.load import REAL, Service, arguments_of, finish, judged, loads, running  # noqa: E402
+from tests.benchmarks.load import REAL, Service, arguments_of, finish, judged, loads, running, stand_in  # noqa: E402
 from tests.bombs import bombs  # noqa: E402
 
 LAST_REQUESTS = 20_000
@@ -266,7 +268,7 @@ def main() -> None:
     parser = arguments_of(__doc__, "bench_soak")
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--clients", type=int, default=6)
-    parser.add_argument("--model", choices=("tiny", "default"), default="tiny")
+    parser.add_argument("--model", choices=("stand-in", "tiny", "default"), default="tiny")
     parser.add_argument("--reloads", type=int, default=0)
     parser.add_argument("--last", type=int, default=LAST_REQUESTS, help="requests that are judged")
     arguments = parser.parse_args()
@@ -277,6 +279,8 @@ def main() -> None:
         if arguments.model == "tiny":
             save_tiny(bundle)
             command += ["--bundle", str(bundle)]
+        elif arguments.model == "stand-in":
+            command = stand_in(math.inf)
         with running(command, log=log) as service:
             if arguments.reloads:
                 report["reloads"] = reloads(service, log, arguments.reloads, arguments.clients)

@@ -50,8 +50,8 @@ class Service:
         """A connection, made at its first request."""
         return http.client.HTTPConnection(self.host, self.port, timeout=timeout)
 
-    def stop(self, seconds: float = 60) -> int:
-        """End it by SIGTERM; the exit code."""
+    def stop(self, seconds: float = 300) -> int:
+        """End it by SIGTERM; the exit code. On a machine with much other work, even that takes its time."""
         self.popen.terminate()
         return self.popen.wait(seconds)
 
@@ -73,7 +73,7 @@ def running(command: Sequence[str], *, log: Path | None = None) -> Iterator[Serv
             yield Service(address.hostname or "", address.port or 0, psutil.Process(popen.pid), popen)
         finally:
             popen.terminate()
-            popen.wait(60)
+            popen.wait(300)
 
 
 def post(connection: http.client.HTTPConnection, photo: bytes) -> int:

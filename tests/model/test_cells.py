@@ -45,6 +45,46 @@ def test_steps_equal_torchs_sequence_module(cell: str, num_layers: int) -> None:
         torch.testing.assert_close(memory, last[1], atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+@pytest.mark.parametrize("cell", CELLS)
+def test_whole_sequences_equal_steps(cell: str, num_layers: int) -> None:
+    """Values, and gradients of the very same parameters: nothing of a bundle changes its name."""
+    cells = make(cell, num_layers).double()
+    names = list(cells.state_dict())
+    inputs = torch.randn(T, B, INPUT, dtype=torch.float64, requires_grad=True)
+    hidden, memory = (None if value is None else value.double().requires_grad_() for value in start(cells))
+    assert hidden is not None
+    starts = [hidden] if memory is None else [hidden, memory]
+    stepped_hidden, stepped_memory, steps = hidden, memory, []
+    for words in inputs:
+        stepped_hidden, stepped_memory = cells(words, stepped_hidden, stepped_memory)
+        steps.append(stepped_hidden[-1])
+    outputs, last_hidden, last_memory = cells.unroll(inputs, hidden, memory)
+    torch.testing.assert_close(outputs, torch.stack(steps), atol=1e-12, rtol=0)
+    torch.testing.assert_close(last_hidden, stepped_hidden, atol=1e-12, rtol=0)
+    assert (last_memory is None) == (stepped_memory is None)
+    if last_memory is not None:
+        torch.testing.assert_close(last_memory, stepped_memory, atol=1e-12, rtol=0)
+    direction = torch.randn_like(outputs)
+    sources = [inputs, *starts, *cells.parameters()]
+    for one, other in zip(
+        torch.autograd.grad((outputs * direction).sum() + last_hidden.sum(), sources),
+        torch.autograd.grad((torch.stack(steps) * direction).sum() + stepped_hidden.sum(), sources),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
+    assert list(cells.state_dict()) == names
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_whole_sequences_have_dropout_between_layers_only(cell: str) -> None:
+    one, two = make(cell, 1, dropout=0.9), make(cell, 2, dropout=0.9)
+    inputs = torch.randn(T, B, INPUT)
+    for cells, same in ((one, True), (two, False)):
+        hidden, memory = start(cells)
+        assert torch.equal(cells.unroll(inputs, hidden, memory)[0], cells.unroll(inputs, hidden, memory)[0]) == same
+
+
 def plain_step(cell: str, module: nn.Module, x: Tensor, h: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """One cell by its equations, gates in torch's order: GRU r, z, n; LSTM i, f, g, o."""
     weights = dict(module.named_parameters())

@@ -69,8 +69,11 @@ if __name__ == "__main__":
     parser.add_argument("--seconds-a-picture", type=float, default=0.0)
     parser.add_argument("--quiet", action="store_true")
     parser.add_argument("--max-waiting", type=int, default=Settings.max_waiting)
+    parser.add_argument("--drain-timeout-seconds", type=float, default=Settings.drain_timeout_seconds)
     arguments = parser.parse_args()
     slow = SlowCaptioner(arguments.seconds, seconds_a_picture=arguments.seconds_a_picture, quiet=arguments.quiet)
-    settings = Settings(port=0, max_waiting=arguments.max_waiting)
+    settings = Settings(
+        port=0, max_waiting=arguments.max_waiting, drain_timeout_seconds=arguments.drain_timeout_seconds
+    )
     serve(lambda: contextlib.nullcontext(slow), settings, announce=slow.announce)
     sys.stdout.write("stopped\n")

@@ -1,6 +1,7 @@
 """Serves fake captioners until a signal comes: `python serve_succession.py FILE KEYS`; prints its URL and each end.
 
-FILE names the model that the next start or SIGHUP opens; `broken` cannot be opened. KEYS is a file of keys, or `-`.
+FILE names the model that the next start or SIGHUP opens; `broken` cannot be opened, `slow` takes seconds to open. KEYS
+is a file of keys, or `-`.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ def open_captioner() -> Iterator[Named]:
     name = Path(sys.argv[1]).read_text().strip()
     if name == "broken":
         raise BundleError("The bundle is broken.")
+    if name == "slow":
+        time.sleep(3)
     captioner = Named(name)
     yield captioner
     captioner.closed = True

@@ -142,6 +142,19 @@ def test_a_closed_captioning_refuses(captioning: Captioning) -> None:
         captioning.outcomes([a_picture()], DecodingOptions())
 
 
+def test_a_model_that_hangs_does_not_hold_up_the_end(captioner: FakeCaptioner, captioning: Captioning) -> None:
+    captioner.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(captioning.outcomes, [a_picture()], captioner.options)
+        assert captioner.arrived.acquire(timeout=10)
+        began = time.monotonic()
+        captioning.close()
+        assert time.monotonic() - began < 10  # and not as long as the model hangs, which is for ever
+        assert not asked.done()
+        captioner.gate.set()
+        assert asked.result(10)[0].error is None
+
+
 def test_the_client_of_a_request_that_has_gone(captioner: FakeCaptioner, picture: bytes) -> None:
     """As waitress tells it: a function in the environment of the request."""
     app = create_app(captioner, Settings())

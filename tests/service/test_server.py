@@ -23,6 +23,7 @@ from captioner.errors import ConfigurationError
 from captioner.images import ImageLimits, ImageSource
 from service.app import create_app
 from service.batching import Pixels
+from service.channels import Channel, Room
 from service.server import Server, listen, serve
 from service.settings import Settings
 from tests.service.fake_captioner import FakeCaptioner
@@ -33,9 +34,9 @@ ROOT = Path(__file__).parents[2]
 class Running:
     """A server process around a captioner that takes some seconds a request."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, *options: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.service.serve_fake", str(seconds)],
+            [sys.executable, "-m", "tests.service.serve_fake", str(seconds), *options],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,
@@ -61,9 +62,9 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(seconds: float) -> Iterator[Running]:
+def running(seconds: float, *options: str) -> Iterator[Running]:
     """A `Running` that is closed in the end."""
-    server = Running(seconds)
+    server = Running(seconds, *options)
     try:
         yield server
     finally:
@@ -148,6 +149,32 @@ def test_slow_clients_do_not_block_the_others() -> None:
         assert time.monotonic() - started < 5  # it hangs, or it takes milliseconds
         server.process.terminate()
         assert server.process.wait(10) == 0  # nor do they hold up the end
+
+
+def test_a_model_that_hangs_does_not_keep_the_process(picture: bytes) -> None:
+    with running(600, "--drain-timeout-seconds", "0.5") as server, contextlib.closing(server.connect()) as connection:
+        connection.request("POST", "/v1/captions", picture, {"Content-Type": "image/png"})
+        assert server.line() == "arrived"
+        server.process.terminate()
+        assert server.process.wait(30) == 0
+        assert server.line() == "stopped"
+
+
+def test_what_is_held_is_not_counted_for_every_byte() -> None:
+    counted = 0
+
+    def channels() -> list[Channel]:
+        nonlocal counted
+        counted += 1
+        return []
+
+    room = Room(100_000, channels)
+    assert all(room.takes(1) for _ in range(100_000))
+    assert counted < 10_000
+    before = counted
+    assert room.takes(1)  # what was there has gone, so there is room again
+    assert counted == before + 1
+    assert not room.takes(100_001)
 
 
 def test_what_is_held_is_bounded() -> None:

@@ -61,14 +61,16 @@ def test_an_application_is_closed_after_its_last_request() -> None:
     deadline = time.monotonic() + 10
     while succession.inside < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
-    succession.replace(app_that_says("new"), lambda: closed.append("new"))
+    over = succession.replace(app_that_says("new"), lambda: closed.append("new"))
     assert answer_of(succession) == "new"
     assert closed == []
+    assert not over.is_set()
     gate.set()
     for thread in asking:
         thread.join(10)
     assert answers == ["old"] * 3
     assert closed == ["old"]
+    assert over.is_set()
     succession.close()
     assert closed == ["old", "new"]
 
@@ -77,7 +79,7 @@ def test_an_idle_application_is_closed_at_once() -> None:
     closed: list[str] = []
     succession = Succession(app_that_says("old"), lambda: closed.append("old"))
     assert answer_of(succession) == "old"
-    succession.replace(app_that_says("new"), lambda: None)
+    assert succession.replace(app_that_says("new"), lambda: None).is_set()
     assert closed == ["old"]
 
 
@@ -189,6 +191,19 @@ def test_no_request_is_lost_over_many_reloads(tmp_path: Path, picture: bytes) ->
         assert sorted(said[:-1]) == [f"closed m{number}" for number in range(9)]
         assert said[-1] == "stopped"
         assert server.logged("urn:") == []
+
+
+@posix
+def test_the_old_model_works_while_the_new_one_loads(tmp_path: Path, picture: bytes) -> None:
+    with running(tmp_path) as server:
+        server.reload("slow")
+        answers = [server.ask(picture)]
+        deadline = time.monotonic() + 60
+        while answers[-1][1] != "slow@0":
+            assert time.monotonic() < deadline
+            answers.append(server.ask(picture))
+        assert {status for status, _ in answers} == {200}
+        assert len(answers) > 3
 
 
 @posix

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.distributed as distributed
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 
 from captioner.bundle import load_bundle
 from captioner.text.vocabulary import Vocabulary
@@ -63,11 +64,12 @@ def _work(rank: int, folder: str) -> None:
     try:
         drawn, advantage = _drawn(rank)
         share = share_of((drawn.tokens != Vocabulary.pad).sum())
-        (policy_loss(drawn, advantage) * share).backward()  # type: ignore[no-untyped-call]
+        loss = policy_loss(drawn, advantage) * share
+        loss.backward()  # type: ignore[no-untyped-call]
         losses = WeightedMean()
         losses.add(torch.tensor(float(rank)), weight=1 + 2 * rank)
         found = {
-            "loss": float(policy_loss(drawn, advantage) * share),
+            "loss": loss.item(),
             "gradient": drawn.log_probabilities.grad.tolist() if drawn.log_probabilities.grad is not None else None,
             "mean": WeightedMean.of(gathered(losses)),
             "total": float(total_over_processes(torch.tensor(rank + 1.0))),
@@ -87,14 +89,14 @@ def _drawn(rank: int) -> tuple[Drawn, Tensor]:
 
 
 def test_the_loss_of_drawn_captions_is_that_of_all_processes_together(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(_work, args=(str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]
+    spawn(_work, args=(str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]
     found: list[dict[str, Any]] = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     (first, its), (second, others) = _drawn(0), _drawn(1)
     probabilities = torch.cat([first.log_probabilities, second.log_probabilities]).detach().requires_grad_()
     loss = policy_loss(Drawn(torch.cat([first.tokens, second.tokens]), probabilities), torch.cat([its, others]))
     loss.backward()  # type: ignore[no-untyped-call]
     assert probabilities.grad is not None
-    assert math.isclose(sum(each["loss"] for each in found) / 2, float(loss), rel_tol=1e-5)
+    assert math.isclose(sum(each["loss"] for each in found) / 2, loss.item(), rel_tol=1e-5)
     gradient = torch.cat([torch.tensor(each["gradient"]) for each in found]) / 2  # as DDP averages
     torch.testing.assert_close(gradient, probabilities.grad)
     assert [each["mean"] for each in found] == [0.75, 0.75]

@@ -165,7 +165,7 @@ def test_no_gradient_goes_further_back_than_k_words(long_captions: Path, tmp_pat
                 for t in range(gradient.shape[2]):
                     norms[first + t] = norms.get(first + t, torch.zeros(())) + gradient[:, :, t].norm()
 
-            vectors.register_hook(keep)
+            vectors.register_hook(keep)  # type: ignore[no-untyped-call]
 
         hook = module.network.decoder.embedding.register_forward_hook(note)
         loss = module.objective.loss(module.network.decoder, module.features_of(batch), inputs, targets)
@@ -186,7 +186,7 @@ def test_no_gradient_goes_further_back_than_k_words(long_captions: Path, tmp_pat
 def test_the_mean_of_random_cuts_approaches_the_full_gradient(long_captions: Path, tmp_path: Path, weigh: bool) -> None:
     """The gradient along the full one, over many draws: its mean is that of the full gradient within 4 standard errors.
 
-    Without the weights (the same draws, as plain cuts) it is not, so the tolerance is tight enough to find them missing.
+    Without the weights (the same draws, as plain cuts) it is not: the tolerance is tight enough to miss them.
     """
     truncation = Truncation(mode="randomised", steps=4)
     if not weigh:

@@ -28,6 +28,8 @@ from captioner.text.vocabulary import Vocabulary
 from captioner.training.data import CaptionDataModule
 from captioner.training.losses import CrossEntropyOptions
 from captioner.training.module import CaptionModule, engine_device
+from captioner.training.self_critical import SelfCriticalOptions
+from captioner.training.truncation import Truncation
 
 pytestmark = [
     # What `captioner train` filters as well: others' advice and others' deprecations.
@@ -170,10 +172,32 @@ def test_weights_and_a_bundle_contradict_each_other(start: Path) -> None:
         CaptionModule(SHUFFLE, DECODER, weights="DEFAULT", init_from=str(start))
 
 
-def test_pictures_of_a_frozen_encoder_cannot_vary(shapes: Path, tmp_path: Path, start: Path) -> None:
-    data = data_of(shapes, tmp_path, augmentation=Augmentation(flip=True))
-    with pytest.raises(ConfigurationError, match=r"leave data\.augmentation out"):
-        fit(CaptionModule(SHUFFLE, DECODER, init_from=str(start)), data, tmp_path)
+def test_a_frozen_encoder_sees_varied_pictures_anew(shapes: Path, tmp_path: Path, start: Path) -> None:
+    before = load_bundle(start).model.encoder
+    module = CaptionModule(SHUFFLE, DECODER, init_from=str(start))
+    data = data_of(shapes, tmp_path, augmentation=Augmentation(flip=True, min_scale=0.5))
+    fit(module, data, tmp_path)
+    assert set(data.features) == {"dev"}
+    one, other = (next(iter(data.train_dataloader())) for _ in range(2))
+    assert one.features is None
+    assert not torch.equal(one.pixels, other.pixels)
+    for name, value in before.state_dict().items():
+        assert torch.equal(module.network.encoder.state_dict()[name], value), name
+
+
+def test_objectives_that_contradict_each_other_are_refused(start: Path) -> None:
+    truncation = Truncation(mode="truncated", steps=5)
+    with pytest.raises(ConfigurationError, match=r"whole caption: leave model\.truncation out"):
+        CaptionModule(
+            SHUFFLE, DECODER, init_from=str(start), truncation=truncation, self_critical=SelfCriticalOptions()
+        )
+    with pytest.raises(ConfigurationError, match=r"attention_regularisation needs attention"):
+        CaptionModule(
+            SHUFFLE,
+            replace(DECODER, attention=False),
+            init_from=str(start),
+            cross_entropy=CrossEntropyOptions(attention_regularisation=1.0),
+        )
 
 
 def test_an_unknown_part_is_named(shapes: Path, tmp_path: Path, start: Path) -> None:

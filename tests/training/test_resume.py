@@ -61,14 +61,14 @@ SELF_CRITICAL = ['--model.self_critical={"samples": 3, "max_length": 6}', "--mod
 @pytest.mark.parametrize("way", ["cross-entropy", "cached features", "self-critical"])
 def test_a_killed_run_goes_on_bit_for_bit(way: str, finished: Path, shapes: Path, tmp_path: Path) -> None:
     bundle = ["--init-from", finished / "bundle"]
-    arguments = {
-        "cross-entropy": CROSS_ENTROPY,
+    ways: dict[str, list[object]] = {
+        "cross-entropy": [*CROSS_ENTROPY],
         "cached features": [*bundle, *CACHED],
         "self-critical": [*bundle, *SELF_CRITICAL],
-    }[way]
+    }
     step = random.randrange(1, STEPS)  # any
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    always = ["--checkpoints.minutes=0", "--trainer.max_epochs=3", *arguments]
+    always = ["--checkpoints.minutes=0", "--trainer.max_epochs=3", *ways[way]]
     plain = recipe(tmp_path, shapes, callbacks=[EMA])
     assert train("--config", plain, "--output", whole, *always) == 0
     killer = recipe(tmp_path, shapes, **killed_at(step, signal.SIGKILL, EMA))

@@ -19,7 +19,7 @@ def epoch(batches: EpochBatches, number: int) -> list[list[Place]]:
 
 
 def indices(batches: list[list[Place]]) -> list[int]:
-    return [place.index for batch in batches for place in batch]
+    return [place.picture for batch in batches for place in batch]
 
 
 @settings(deadline=None, max_examples=60)
@@ -43,7 +43,7 @@ def test_devices_share_the_batches_of_one_device(count: int, size: int, world_si
         if shuffle:
             assert together == [sorted(batch) for batch in epoch(alone, number)]
         else:  # every picture once
-            assert sorted(place.index for batch in together for place in batch) == list(range(count))
+            assert sorted(place.picture for batch in together for place in batch) == list(range(count))
 
 
 def test_training_shuffles_anew_each_epoch_and_leaves_out_less_than_a_batch() -> None:
@@ -69,7 +69,7 @@ def test_bucketing_saves_padding_and_stays_random() -> None:
 
     def padded(lengths_given: torch.Tensor | None, number: int) -> tuple[int, list[list[int]]]:
         batches = EpochBatches(4000, batch_size=16, shuffle=True, seed=3, lengths=lengths_given)
-        found = [[place.index for place in batch] for batch in epoch(batches, number)]
+        found = [[place.picture for place in batch] for batch in epoch(batches, number)]
         return sum(int(lengths[batch].max()) * len(batch) for batch in found), found
 
     plain, _ = padded(None, 0)
@@ -112,7 +112,7 @@ def test_a_loader_goes_on_in_the_middle_of_an_epoch_and_reads_nothing_again() ->
     resumed.batches.set_epoch(2)  # as Lightning does before every epoch
     assert list(resumed) == rest
     assert sorted(data.read) == sorted(itertools.chain(*rest))
-    assert not {place.index for batch in seen for place in batch} & {place.index for place in data.read}
+    assert not {place.picture for batch in seen for place in batch} & {place.picture for place in data.read}
     assert torch.equal(torch.get_rng_state(), before)  # no random number of others is taken
     resumed.batches.set_epoch(3)
     whole.batches.set_epoch(3)

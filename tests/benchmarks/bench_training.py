@@ -1,0 +1,160 @@
+"""Training tokens a second of the decoder, and their share of what its matrix products alone reach at the same batch.
+
+    python tests/benchmarks/bench_training.py [--batch 32] [--captions 5] [--rounds 10] [--precision bf16] [--output F]
+
+A step is the loss of teacher forcing, its gradient and the optimiser, on generated grids, as `captioner train` does it
+on cached features. The captions have 6 to 16 words, as most of Flickr8k and COCO have. A token is a word or an `<end>`
+that the loss asks for: padding counts for nothing, so a step that computes it loses by it. The matrix products are
+those of one step with the same shapes, forward and for both gradients, without anything between them; those of the
+recurrence are as many as the longest caption has words. Both are timed in turns, and the medians are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captioner.model.configuration import DecoderConfiguration
+from captioner.model.decoder import Decoder
+from captioner.text.vocabulary import Vocabulary
+from captioner.training.losses import CrossEntropyOptions
+from captioner.training.teacher_forcing import TeacherForcing
+from captioner.training.truncation import Truncation
+
+PLACES, CHANNELS, VOCABULARY = 49, 1280, 3000
+GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
+
+
+def captions(batch: int, per_image: int) -> Tensor:
+    """Ids (N, K, T + 1) of generated captions."""
+    tokens = torch.full((batch, per_image, 18), Vocabulary.pad)
+    for n in range(batch):
+        for k in range(per_image):
+            words = int(torch.randint(6, 17, ()))
+            tokens[n, k, 0], tokens[n, k, words + 1] = Vocabulary.start, Vocabulary.end
+            tokens[n, k, 1 : words + 1] = torch.randint(4, VOCABULARY, (words,))
+    return tokens[:, :, : int((tokens != Vocabulary.pad).any(dim=1).any(dim=0).sum())]
+
+
+def products(configuration: DecoderConfiguration, batch: int, per_image: int, steps: int) -> list[tuple[int, ...]]:
+    """The matrix products (count, batch, rows, inner, columns) of a forward pass."""
+    rows, hidden, embedding = batch * per_image, configuration.hidden_size, configuration.embedding_size
+    width = GATES[configuration.cell] * hidden
+    states = configuration.num_layers * (2 if configuration.cell == "lstm" else 1)
+    found = [
+        (1, 1, batch * PLACES, CHANNELS, hidden),  # the grid
+        (1, 1, batch, hidden, states * hidden),  # the first state
+        (1, 1, rows * steps, hidden, embedding),  # from state to output
+        (1, 1, rows * steps, embedding, VOCABULARY),  # all words
+        (steps * configuration.num_layers, 1, rows, hidden, width),  # the recurrence
+        (steps * (configuration.num_layers - 1), 1, rows, hidden, width),  # from layer to layer
+    ]
+    if not configuration.attention:
+        return [*found, (1, 1, rows * steps, embedding, width)]
+    size = configuration.attention_size
+    return [
+        *found,
+        (1, 1, batch * PLACES, hidden, size),  # keys
+        (steps, 1, rows, embedding + hidden, width),
+        (steps, 1, rows, hidden, size),  # query
+        (steps, 1, rows, hidden, hidden),  # gate
+        (steps, 1, rows * PLACES, size, 1),  # energies
+        (steps, batch, per_image, PLACES, hidden),  # contexts
+        (1, 1, rows * steps, hidden, embedding),  # from context to output
+    ]
+
+
+def multiply(shapes: list[tuple[int, ...]], dtype: torch.dtype, device: str) -> Callable[[], None]:
+    """A function that computes all of `shapes`, and the two products that the gradients of each take."""
+    made: list[tuple[int, Tensor, Tensor, Tensor]] = []
+    for count, batch, rows, inner, columns in shapes:
+        drawn = [torch.rand(batch, *sides) for sides in ((rows, inner), (inner, columns), (rows, columns))]
+        left, right, gradient = ((matrix[0] if batch == 1 else matrix).to(device, dtype) for matrix in drawn)
+        made.append((count, left, right, gradient))
+
+    def run() -> None:
+        for count, left, right, gradient in made:
+            for _ in range(count):
+                torch.matmul(left, right)
+                torch.matmul(gradient, right.mT)
+                torch.matmul(left.mT, gradient)
+
+    return run
+
+
+def measure(
+    configuration: DecoderConfiguration, batch: int, per_image: int, rounds: int, precision: str
+) -> dict[str, Any]:
+    """The tokens a second of one configuration, and their share."""
+    torch.manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    decoder = Decoder(configuration, vocabulary_size=VOCABULARY, channels=CHANNELS).to(device)
+    optimizer = torch.optim.AdamW(decoder.parameters(), lr=1e-6)
+    forcing = TeacherForcing(options=CrossEntropyOptions(), truncation=Truncation())
+    features, tokens = torch.rand(batch, PLACES, CHANNELS, device=device), captions(batch, per_image).to(device)
+    inputs, targets = tokens[:, :, :-1], tokens[:, :, 1:]
+
+    def step() -> None:
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+            loss = forcing.loss(decoder, features, inputs, targets)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    alone = multiply(products(configuration, batch, per_image, inputs.shape[2]), PRECISIONS[precision], device)
+    seconds: dict[str, list[float]] = {"step": [], "products": []}
+    for number in range(rounds + 1):
+        for name, function in (("step", step), ("products", alone)):
+            start = time.perf_counter()
+            function()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            if number > 0:  # the first is for warming up
+                seconds[name].append(time.perf_counter() - start)
+    words = int((targets != Vocabulary.pad).sum())
+    step_seconds, product_seconds = (statistics.median(seconds[name]) for name in ("step", "products"))
+    return {
+        "cell": configuration.cell,
+        "layers": configuration.num_layers,
+        "attention": configuration.attention,
+        "words": words,
+        "asked_share": round(words / targets.numel(), 3),
+        "tokens_per_second": round(words / step_seconds),
+        "share_of_products": round(product_seconds / step_seconds, 3),
+    }
+
+
+def main() -> None:
+    """All configurations."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--captions", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    rows = []
+    for attention, cell in ((True, "lstm"), (False, "lstm"), (False, "gru"), (False, "rnn")):
+        configuration = DecoderConfiguration(cell=cell, attention=attention)
+        row = measure(configuration, options.batch, options.captions, options.rounds, options.precision)
+        rows.append(row)
+        print(
+            f"{cell}{', attention' if attention else ''}: {row['tokens_per_second']} tokens a second, "
+            f"{row['share_of_products']:.0%} of what the matrix products alone reach"
+        )
+    if options.output:
+        settings = {"batch": options.batch, "captions": options.captions, "precision": options.precision}
+        options.output.write_text(json.dumps({**settings, "threads": torch.get_num_threads(), "rows": rows}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
