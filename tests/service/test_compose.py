@@ -16,6 +16,7 @@ import click
 import pytest
 
 from captioner.cli.main import commands
+from service import batching, succession
 from service.keys import find, read_keys
 from service.page import MAX_SHOWN_BYTES
 from service.settings import Settings
@@ -47,7 +48,7 @@ def test_the_key_is_made_once(tmp_path: Path) -> None:
     """The command of the service key, with a folder in place of its volume."""
     (command,) = json.loads(found(r'^    command: (\["test .*\])$'))
     command = command.replace("/keys", shlex.quote(str(tmp_path)))
-    entrypoint = json.loads(found(r'^    entrypoint: (\[.*\])$'))
+    entrypoint = json.loads(found(r"^    entrypoint: (\[.*\])$"))
     path = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     run = functools.partial(subprocess.run, [*entrypoint, command], capture_output=True, text=True, check=True)
     key = run(env=path).stderr.split()[-1]
@@ -91,6 +92,13 @@ def test_the_folder_for_temporary_files_holds_what_the_service_may_hold() -> Non
     # A page holds its pictures again, in base64; both are there for a moment.
     answers = min(settings.max_waiting * MAX_SHOWN_BYTES, settings.max_held_bytes) * 4 / 3
     assert int(found(r"- /tmp:size=(\d+)m")) * 2**20 >= settings.max_held_bytes + answers
+
+
+def test_the_engine_waits_for_the_end() -> None:
+    """Of the requests, of the server's threads (1 second), of a reload and of a model that hangs."""
+    longest = Settings().drain_timeout_seconds + 1 + succession.CLOSE_SECONDS + batching.CLOSE_SECONDS
+    graces = [int(seconds) for seconds in re.findall(r"stop_grace_period: (\d+)s", COMPOSE)]
+    assert longest < graces[0] < graces[1]  # the proxy is the last to go
 
 
 def test_the_threads_stay_below_their_bound() -> None:
