@@ -18,7 +18,8 @@ CAPTIONS = some.lists(some.sampled_from(["a", "dog", "left", "runs", "to", "the"
 )
 RECORDS = some.lists(
     some.tuples(
-        some.text(some.characters(exclude_characters="/\x00"), min_size=1), some.lists(CAPTIONS, min_size=1, max_size=3)
+        some.text(some.characters(codec="utf-8", exclude_characters="/\x00"), min_size=1),
+        some.lists(CAPTIONS, min_size=1, max_size=3),
     ),
     min_size=1,
     max_size=6,
