@@ -31,9 +31,9 @@ check: $(VENV)/.dev-installed
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev-installed
-	@set -e; for benchmark in tests/benchmarks/bench_*.py; do \
-		echo "== $$benchmark"; $(BIN)/python "$$benchmark"; \
-	done
+	@failed=0; for benchmark in tests/benchmarks/bench_*.py; do \
+		echo "== $$benchmark"; $(BIN)/python "$$benchmark" || failed=1; \
+	done; exit $$failed
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

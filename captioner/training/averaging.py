@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
 import torch
 from torch import Tensor
+
+from captioner.training.module import CaptionModule
 
 
 def average_of(checkpoints: Sequence[Path]) -> dict[str, Tensor]:
@@ -26,3 +29,26 @@ def average_of(checkpoints: Sequence[Path]) -> dict[str, Tensor]:
         name: (sums[name] / len(checkpoints)).to(value.dtype) if name in sums else value.clone()
         for name, value in first.items()
     }
+
+
+def better_average(module: CaptionModule, kept: list[str], best: float) -> tuple[int, float]:
+    """Load the average of the checkpoints `kept` if its CIDEr-D on dev is above `best`, that of the weights loaded now.
+
+    Returns:
+        How many checkpoints are averaged, 0 where the weights stay, and the CIDEr-D.
+    """
+    if len(kept) < 2:
+        return 0, best
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    module.load_state_dict(average_of([Path(file) for file in kept]))
+    average = module.dev_cider()
+    better = average > best
+    click.echo(
+        f"the average of the {len(kept)} best checkpoints has CIDEr-D {average:.2f} on dev, the best of them "
+        f"{best:.2f}: the bundle is {'the average' if better else 'the best of them'}",
+        err=True,
+    )
+    if better:
+        return len(kept), average
+    module.load_state_dict(before)
+    return 0, best

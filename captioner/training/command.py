@@ -25,7 +25,7 @@ from captioner.card import licence_text, model_card
 from captioner.errors import ConfigurationError
 from captioner.evaluation.captioning import calibrated
 from captioner.pictures.curves import draw_curves
-from captioner.training.averaging import average_of
+from captioner.training.averaging import better_average
 from captioner.training.checkpoints import WholeFiles, find_checkpoint
 from captioner.training.clipping import WatchGradients
 from captioner.training.data import CaptionDataModule
@@ -80,22 +80,32 @@ def set_aside(output: Path, *, resumes: bool) -> None:
         log.rename(output / f"metrics.{len(earlier) + 1:03}.csv")
 
 
+class TrainParser(LightningArgumentParser):
+    """A parser whose messages name the command as one types it, without Lightning's subcommand `fit`."""
+
+    @property
+    def prog(self) -> str:
+        """What argparse calls the command."""
+        return "captioner train"
+
+    @prog.setter
+    def prog(self, name: str) -> None:
+        """Another name is not taken."""
+
+
 class TrainCommand(LightningCLI):
     """Lightning's command line, with an output folder, a bundle to start from, and a precision that fits the device.
 
     Attributes:
         checkpoint: writes the best weights.
         kept: writes several of the best, where their average is asked for.
-        options: the parser, for its messages.
     """
 
     checkpoint: ModelCheckpoint
     kept: ModelCheckpoint | None
-    options: LightningArgumentParser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what is ours, and the callbacks that every run has."""
-        self.options = parser
         parser.add_argument("--output", type=str, default="runs/train", help="folder of logs, checkpoints and bundle")
         parser.add_argument("--init-from", type=str | None, default=None, help="bundle whose weights to start from")
         parser.add_argument(
@@ -123,7 +133,6 @@ class TrainCommand(LightningCLI):
         Raises:
             CaptionerError: the bundle or the checkpoint cannot be used.
         """
-        self.options.prog = "captioner train"  # without the name of Lightning's subcommand
         super().parse_arguments(parser, args)
         start, resumed = self.config["fit"]["init_from"], self.config["fit"]["ckpt_path"]
         if start is not None and isinstance(args, list):
@@ -226,7 +235,8 @@ def main(arguments: list[str]) -> None:
                     CaptionModule,
                     CaptionDataModule,
                     args=["fit", *arguments],
-                    parser_kwargs={"prog": "captioner train", "fit": {"usage": USAGE, "description": DESCRIPTION}},
+                    parser_class=TrainParser,
+                    parser_kwargs={"fit": {"usage": USAGE, "description": DESCRIPTION}},
                     save_config_kwargs={"overwrite": True},
                     seed_everything_default=1,
                 )
@@ -239,34 +249,6 @@ def main(arguments: list[str]) -> None:
             raise
 
 
-@rank_zero_only
-def tell(message: str) -> None:
-    """One line on standard error, by one process of them all."""
-    click.echo(message, err=True)
-
-
-def better_average(module: CaptionModule, kept: list[str], best: float) -> tuple[int, float]:
-    """Load the average of the checkpoints `kept` if its CIDEr-D on dev is above `best`, that of the weights loaded now.
-
-    Returns:
-        How many checkpoints are averaged, 0 where the weights stay, and the CIDEr-D.
-    """
-    if len(kept) < 2:
-        return 0, best
-    before = {name: value.clone() for name, value in module.state_dict().items()}
-    module.load_state_dict(average_of([Path(file) for file in kept]))
-    average = module.dev_cider()
-    better = average > best
-    tell(
-        f"the average of the {len(kept)} best checkpoints has CIDEr-D {average:.2f} on dev, the best of them "
-        f"{best:.2f}: the bundle is {'the average' if better else 'the best of them'}"
-    )
-    if better:
-        return len(kept), average
-    module.load_state_dict(before)
-    return 0, best
-
-
 def write_bundle(command: TrainCommand) -> None:
     """Write the best weights of the run to OUTPUT/bundle, with card and provenance.
 
@@ -274,7 +256,8 @@ def write_bundle(command: TrainCommand) -> None:
     """
     trainer, module = command.trainer, command.model
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
-        tell("trainer.fast_dev_run tries a few batches only: no bundle is written")
+        if trainer.is_global_zero:
+            click.echo("trainer.fast_dev_run tries a few batches only: no bundle is written", err=True)
         return
     best = Path(command.checkpoint.best_model_path)
     found = trainer.strategy.broadcast(best.is_file())  # other machines need not see the disk of the first

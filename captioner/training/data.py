@@ -176,7 +176,7 @@ class CaptionDataModule(lightning.LightningDataModule):
         check_path(self.path)
         self.kind = kind
         self.strict = strict
-        self.bucketing = bucketing
+        self.bucketing = self.settings["bucketing"] = bucketing
         self._seed = torch.initial_seed()  # that of `seed_everything`, the same in every process
         self.preprocessing = preprocessing
         self.augmentation = augmentation

@@ -171,7 +171,7 @@ def soak(service: Service, clients: int, seconds: float, *, last: int, window: i
             time.sleep(SECONDS_BETWEEN_LOOKS)
             looks.append(look(service, asking.total))
     time.sleep(1)
-    idle = look(service, asking.total).files
+    looks.append(look(service, asking.total))  # when nobody asks
     begin = max(0, asking.total - last)
     part = [each for each in looks if each.requests >= begin]
 
@@ -201,7 +201,7 @@ def soak(service: Service, clients: int, seconds: float, *, last: int, window: i
         "files: growth": judged(
             statistics.median(files[middle:]) - statistics.median(files[:middle] or files), at_most=2
         ),
-        "files when nobody asks": idle,
+        "files when nobody asks": looks[-1].files,
     }
 
 

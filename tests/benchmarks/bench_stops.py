@@ -164,13 +164,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--photos", type=Path, default=PHOTOS)
     arguments = parser.parse_args()
+    # A folder without photos is told before the first minutes are spent.
+    photos = photo_bytes(arguments.photos, 2 * CLIENTS) if arguments.real else []
     report: dict[str, Any] = {"load before": loads(), "seed": arguments.seed}
     if arguments.stops:
-        report["stand-in"] = measure(
-            stand_in(), [small_photo()], arguments.stops, 1.0, arguments.seed, arguments.at_once
-        )
+        small = [small_photo()]
+        report["stand-in"] = measure(stand_in(), small, arguments.stops, 1.0, arguments.seed, arguments.at_once)
     if arguments.real:
-        photos = photo_bytes(arguments.photos, 2 * CLIENTS)
         report["real"] = measure(REAL, photos, arguments.real, 3.0, arguments.seed, 1)
     finish(report, arguments.output)
 

@@ -45,6 +45,22 @@ def test_scores_and_captions_are_written(data: Path, tiny_bundle: Path, tmp_path
     assert written["portrait"]["n_best"]["length"] == 2
 
 
+def test_a_table_is_evaluated_as_the_folder_is(
+    data: Path, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"data/Images/{name},A dog number {number} runs .,val\n" for name in NAMES for number in range(2)]
+    rows += ["data/Images/four.png,A cat sleeps .,train\n", "data/Images/five.png,...,val\n"]
+    (tmp_path / "my.csv").write_text("image,caption,split\n" + "".join(rows))
+    printed = {}
+    for path in (data, tmp_path / "my.csv"):
+        assert run(["evaluate", "--data", str(path), "--bundle", str(tiny_bundle)]) == 0
+        printed[path] = capsys.readouterr()
+    assert printed[data].out == printed[tmp_path / "my.csv"].out
+    assert printed[data].err == ""
+    told = f"1 picture is left out, such as {tmp_path / 'data/Images/five.png'}: None of its captions has a word\n"
+    assert printed[tmp_path / "my.csv"].err == told
+
+
 def test_captions_compared_with_themselves_do_not_differ(
     data: Path, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -67,7 +67,7 @@ def test_bombs_are_bombs() -> None:
 def test_every_kind_of_request_and_new_models(tiny: list[str], tmp_path: Path) -> None:
     with running(tiny, log=tmp_path / "log") as service:
         assert of_counts(reloads(service, tmp_path / "log", 2, clients=2)) == []
-        report = soak(service, 2, 3.0, last=1, window=1)
+        report = soak(service, 2, 3.0, last=10, window=5)
         assert service.stop() == 0
     assert of_counts(report) == []
     assert "photo: 200" in report["answers"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import resource
 from pathlib import Path
 
 import pytest
 import torch
 
 from captioner.errors import ConfigurationError
-from captioner.training.checkpoints import find_checkpoint, refuse_other_network
+from captioner.training.checkpoints import WholeFiles, find_checkpoint, refuse_other_network
 
 CONTENT = {"state_dict": {}, "optimizer_states": [], "loops": {}, "pytorch-lightning_version": "2.5"}
 
@@ -47,3 +48,21 @@ def test_the_first_tensor_that_does_not_fit_is_named() -> None:
     ):
         with pytest.raises(ConfigurationError, match=re.escape(message)):
             refuse_other_network({"state_dict": found}, state)
+
+
+def test_a_checkpoint_that_cannot_be_written_whole_replaces_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoints" / "last.ckpt"
+    WholeFiles().save_checkpoint({"weights": torch.ones(100)}, file)
+    assert [each.name for each in file.parent.iterdir()] == ["last.ckpt"]
+    before = file.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before), hard))  # as a disk that is nearly full
+    try:
+        with pytest.raises(ConfigurationError, match=r"last\.ckpt cannot be written .* is whole"):
+            WholeFiles().save_checkpoint({"weights": torch.zeros(100_000)}, file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert file.read_bytes() == before
+    assert [each.name for each in file.parent.iterdir()] == ["last.ckpt"]
+    WholeFiles().save_checkpoint({"weights": torch.zeros(3)}, str(file))
+    assert torch.equal(torch.load(file, weights_only=True)["weights"], torch.zeros(3))

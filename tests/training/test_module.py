@@ -178,9 +178,16 @@ def test_a_frozen_encoder_sees_varied_pictures_anew(shapes: Path, tmp_path: Path
     data = data_of(shapes, tmp_path, augmentation=Augmentation(flip=True, min_scale=0.5))
     fit(module, data, tmp_path)
     assert set(data.features) == {"dev"}
-    one, other = (next(iter(data.train_dataloader())) for _ in range(2))
-    assert one.features is None
-    assert not torch.equal(one.pixels, other.pixels)
+    loader = data.train_dataloader()
+    seen: list[dict[int, torch.Tensor]] = []
+    for epoch in range(2):
+        loader.batches.set_epoch(epoch)
+        batches = list(loader)
+        assert all(batch.features is None for batch in batches)
+        seen.append(
+            {int(i): pixels for batch in batches for i, pixels in zip(batch.indices, batch.pixels, strict=True)}
+        )
+    assert not any(torch.equal(seen[0][picture], seen[1][picture]) for picture in seen[0])
     for name, value in before.state_dict().items():
         assert torch.equal(module.network.encoder.state_dict()[name], value), name
 
