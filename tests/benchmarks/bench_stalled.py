@@ -48,8 +48,8 @@ async def stalled(service: Service, header: int, body: int) -> AsyncIterator[Non
     writers: list[asyncio.StreamWriter] = []
 
     async def drip() -> None:
-        while True:
-            for writer in list(writers):
+        while writers:
+            for writer in writers:
                 writer.write(b"x")
                 await asyncio.sleep(DRIP_SECONDS / len(writers))
 
