@@ -142,7 +142,8 @@ class Devices:
         """Wait for answers, and take in those that are there."""
         ready = wait([process.connection for process in self._living])
         for process in [process for process in self._living if process.connection in ready]:
-            if not process.receive():
+            # one that died may have been found, and left, while the work of another was handed on
+            if process in self._living and not process.receive():
                 self._lose(process, options)
 
     def _lose(self, process: _Process, options: DecodingOptions | None) -> None:

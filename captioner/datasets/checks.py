@@ -1,8 +1,9 @@
 """Whether the pictures of a data set can be read, found out before anything is trained on them.
 
-Each picture is read whole by the reading processes of captioner/reader.py, once: what was found is kept by the
-picture's path, size and time of change, so that the next start takes as long as asking for these. The digest of each
-file's bytes tells pictures that stand in two splits under different names.
+Each picture is read whole by the reading processes of captioner/reader.py. The good ones are kept in mind by path, size
+and time of change, so that the next start takes as long as asking for these. The others are read again at each start:
+the reason may have been a busy machine or a permission, and not the file. The digest of each file's bytes tells
+pictures that stand in two splits under different names.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ class Finding:
 
 
 Findings = dict[Path, Finding]
-_Known = dict[str, tuple[int, int, Finding]]  # size and time of change in nanoseconds, by absolute path
+_Known = dict[str, tuple[int, int, str]]  # size, time of change in nanoseconds and digest, by absolute path
 
 
 def check_pictures(images: Sequence[Path], cache: Path) -> Findings:
-    """Read every picture that has not been read before.
+    """Read every picture that has not been found good before.
 
     Args:
-        cache: a folder for what was found.
+        cache: a folder for the good ones' digests.
 
     Raises:
         ConfigurationError: the cache cannot be written.
@@ -63,7 +64,7 @@ def check_pictures(images: Sequence[Path], cache: Path) -> Findings:
         size, modified = status.st_size, status.st_mtime_ns
         found = known.get(os.path.abspath(image))  # noqa: PTH100
         if found is not None and found[:2] == (size, modified):
-            findings[image] = found[2]
+            findings[image] = Finding(found[2], None)
         else:
             unread.append((image, size, modified))
     if unread:
@@ -114,15 +115,15 @@ def write_left_out(left_out: Sequence[LeftOut], file: Path) -> None:
 
 
 def _read(file: Path) -> _Known:
-    """What earlier checks have found; a line that was cut off by the end of a process is passed over."""
+    """What earlier checks have found good; a line that was cut off by the end of a process is passed over."""
     known: _Known = {}
     if file.is_file():
         for line in file.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
-                path, size, modified, digest, reason = json.loads(line)
+                path, size, modified, digest = json.loads(line)
             except ValueError:
                 continue
-            known[path] = (size, modified, Finding(digest, reason))
+            known[path] = (size, modified, digest)
     return known
 
 
@@ -138,8 +139,9 @@ def _read_pictures(unread: Sequence[tuple[Path, int, int]], file: Path) -> Itera
                 broken = isinstance(outcome, ImageError)
                 finding = Finding("", str(outcome)) if broken else Finding(_digest(image), None)
                 yield image, finding
-                place = os.path.abspath(image)  # noqa: PTH100
-                lines.append(json.dumps([place, size, modified, finding.digest, finding.reason]))
+                if finding.digest:
+                    place = os.path.abspath(image)  # noqa: PTH100
+                    lines.append(json.dumps([place, size, modified, finding.digest]))
                 if len(lines) == _AT_ONCE:
                     _append(file, lines)
                 bar.update()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from captioner.errors import ConfigurationError
 from captioner.model.weights import DAMAGED, first_sentence
+from captioner.text.vocabulary import Vocabulary
 
 _PARTS = ("state_dict", "optimizer_states", "loops", "pytorch-lightning_version")
 
@@ -81,6 +84,25 @@ def precision_of(checkpoint: Path) -> str:
     """In which precision the run of a `checkpoint` encodes pictures; `auto` if it does not say so."""
     content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     return str(content.get("captioner", {}).get("precision", "auto"))
+
+
+def words_digest(vocabulary: Vocabulary) -> str:
+    """The SHA-256 of the words in the order of their ids: a row of the weights belongs to a word by its place alone."""
+    return hashlib.sha256(json.dumps(vocabulary.ordinary).encode()).hexdigest()
+
+
+def refuse_other_words(record: Mapping[str, Any], vocabulary: Vocabulary) -> None:
+    """Refuse a checkpoint whose `record` names other words than the `vocabulary`; one without the digest is taken.
+
+    Raises:
+        ConfigurationError: a word has come or gone, or two have changed their places.
+    """
+    digest = words_digest(vocabulary)
+    if record.get("vocabulary", digest) != digest:
+        raise ConfigurationError(
+            "the checkpoint was trained with another vocabulary: the data or data.min_count have changed; resume with "
+            "those that it was begun with"
+        )
 
 
 def refuse_other_network(checkpoint: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:

@@ -161,8 +161,9 @@ class TrainCommand(LightningCLI):
             raise ConfigurationError("trainer.limit_val_batches is 0, but validation chooses the weights: leave it out")
         if resumes:  # it goes on in the folder of its checkpoint; a new run tells that it writes over another one
             warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
-        if trainer["logger"] is None:
+        if not trainer["fast_dev_run"]:
             set_aside(output, resumes=resumes)
+        if trainer["logger"] is None:
             loggers = [CSVLogger(output, name="", version=""), TensorBoardLogger(output, "tensorboard", version="")]
             kwargs.setdefault("logger", loggers)
         if trainer["precision"] is None and not trainer["plugins"]:

@@ -27,7 +27,7 @@ from captioner.model.configuration import DecoderConfiguration, EncoderConfigura
 from captioner.model.engine import TorchEngine
 from captioner.prediction import Captioner
 from captioner.text.vocabulary import Vocabulary
-from captioner.training.checkpoints import precision_of, refuse_other_network
+from captioner.training.checkpoints import precision_of, refuse_other_network, refuse_other_words, words_digest
 from captioner.training.data import Batch, CaptionDataModule
 from captioner.training.devices import WeightedMean, gathered, share_of
 from captioner.training.feature_cache import cache_features
@@ -234,10 +234,12 @@ class CaptionModule(lightning.LightningModule):
         """Add what a later process needs to know about this one (Lightning's hook)."""
         checkpoint["captioner"] = {
             "seconds": self.seconds, "train_encoder_from": self.train_encoder_from, "precision": self._precision,
+            "vocabulary": words_digest(self.data.vocabulary),
         }  # fmt: skip
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another network, and take over its time (Lightning's hook)."""
+        """Refuse a checkpoint of other words or another network, and take over its time (Lightning's hook)."""
+        refuse_other_words(checkpoint.get("captioner", {}), self.data.vocabulary)
         refuse_other_network(checkpoint, self.state_dict())
         record = {"seconds": 0.0, "train_encoder_from": self.train_encoder_from, **checkpoint.get("captioner", {})}
         if record["train_encoder_from"] != self.train_encoder_from:

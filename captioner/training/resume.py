@@ -173,6 +173,8 @@ class Checkpoints(Checkpoint):
         return Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
 
     def _save(self, trainer: lightning.Trainer) -> None:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]  # a dry run leaves nothing
+            return
         trainer.save_checkpoint(self._file(trainer))
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 

@@ -98,12 +98,18 @@ def test_a_run_that_ends_before_its_first_validation_is_validated_then(shapes: P
     assert phase["dev_cider"] >= 0.0
 
 
-def test_a_dry_run_says_that_it_leaves_no_bundle(
+def test_a_dry_run_changes_no_file_and_says_that_it_leaves_no_bundle(
     shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = recipe(tmp_path, shapes)
-    assert train("--config", config, "--output", tmp_path / "run", "--trainer.fast_dev_run=true") == 0
+    config, output = recipe(tmp_path, shapes), tmp_path / "run"
+    (output / "checkpoints").mkdir(parents=True)
+    for name in ("checkpoints/last.ckpt", "metrics.001.csv", "metrics.csv"):
+        (output / name).write_text("of a run before")
+    before = {file: file.read_bytes() for file in output.rglob("*") if file.is_file()}
+    dry = ["--trainer.fast_dev_run=true", "--checkpoints.minutes=0"]
+    assert train("--config", config, "--output", output, *dry) == 0
     assert "no bundle is written" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in output.rglob("*") if file.is_file()} == before
 
 
 def test_a_log_is_set_aside_only_by_a_run_that_resumes(tmp_path: Path) -> None:

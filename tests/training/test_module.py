@@ -347,6 +347,18 @@ def test_a_checkpoint_brings_its_time_and_must_have_learned_the_same_parts(shape
         module.on_load_checkpoint(checkpoint)
 
 
+def test_a_checkpoint_of_the_same_words_in_another_order_is_refused(shapes: Path, tmp_path: Path) -> None:
+    module = CaptionModule(SQUEEZE, DECODER, train_encoder_from="all")
+    fit(module, data_of(shapes, tmp_path), tmp_path, max_steps=1, limit_val_batches=0)
+    checkpoint: dict[str, Any] = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    module.on_load_checkpoint(checkpoint)
+    first, second, *rest = module.data.vocabulary.ordinary
+    module.data.vocabulary = Vocabulary([second, first, *rest])  # as a changed caption turns them round
+    with pytest.raises(ConfigurationError, match=r"another vocabulary: the data or data\.min_count have changed"):
+        module.on_load_checkpoint(checkpoint)
+
+
 def test_augmentation_reaches_the_pictures(shapes: Path, tmp_path: Path) -> None:
     module = CaptionModule(SQUEEZE, DECODER, train_encoder_from="all")
     data = data_of(shapes, tmp_path, augmentation=Augmentation(min_scale=0.5, colour=0.2))
