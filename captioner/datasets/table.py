@@ -85,20 +85,23 @@ def read_csv(file: Path) -> tuple[list[str], list[Row]]:
         DatasetError: it cannot be read, lacks the columns image and caption, or is no CSV.
     """
     text = read_text(file)
-    first = next((line for line in text.split("\n") if line.strip()), "")
+    first = next((line for line in text.split("\n") if line.strip("".join([*_DELIMITERS, *" \r"]))), "")
     delimiter = delimiter_of(first)
+    found = f"found '{first[:60]}'" if first else "but it is empty"
+    refusal = DatasetError(f"{file} must begin with a line that names the columns image and caption, {found}")
     if delimiter is None:
-        found = f"found '{first[:60]}'" if first else "but it is empty"
-        raise DatasetError(f"{file} must begin with a line that names the columns image and caption, {found}")
-    reader = csv.reader(io.StringIO(text), strict=True, delimiter=delimiter)
+        raise refusal
+    reader = csv.reader(io.StringIO(text), strict=True, delimiter=delimiter, skipinitialspace=True)
     columns: list[str] = []
     rows: list[Row] = []
     try:
         for cells in reader:
-            if not any(cells):
+            if not any(cell.strip() for cell in cells):
                 continue
             if not columns:
                 columns = [column.strip().lower() for column in cells]
+                if not {"image", "caption"} <= set(columns):  # where quotes join them
+                    raise refusal
                 image, caption = columns.index("image"), columns.index("caption")
                 split = columns.index("split") if "split" in columns else None
                 continue

@@ -14,7 +14,7 @@ import click
 import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
-from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, Namespace
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.plugins.io import CheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
@@ -71,13 +71,41 @@ def earlier_logs(output: Path) -> list[Path]:
 
 @rank_zero_only
 def set_aside(output: Path, *, resumes: bool) -> None:
-    """Keep the log of the run that is resumed, which Lightning would delete; a new run needs no earlier logs."""
-    earlier, log = earlier_logs(output), output / "metrics.csv"
+    """Keep the log of the run that is resumed, which Lightning would delete.
+
+    A new run needs no earlier logs. It takes `last.ckpt` out of the way, too: what resumes it must not go on with
+    another run.
+    """
+    earlier, log, last = earlier_logs(output), output / "metrics.csv", output / "checkpoints" / "last.ckpt"
     if not resumes:
-        for file in earlier:
+        for file in [*earlier, *(output / "tensorboard").glob("events.out.tfevents.*")]:
             file.unlink()
+        if last.is_file():
+            before = last.replace(last.with_name("previous.ckpt"))
+            click.echo(f"this is a new run; where an earlier one ended is kept as {before}", err=True)
     elif log.is_file():
         log.rename(output / f"metrics.{len(earlier) + 1:03}.csv")
+
+
+def _refuse_half_a_run(trainer: Namespace) -> None:
+    """Refuse the settings of a run without an end (Lightning's is after 1,000 epochs), or without whole validations.
+
+    Raises:
+        ConfigurationError: there are such settings.
+    """
+    if trainer["max_epochs"] is None and trainer["max_steps"] == -1 and trainer["max_time"] is None:
+        raise ConfigurationError("nothing says when the run ends: give --trainer.max_epochs, such as 20")
+    limit = trainer["limit_val_batches"]
+    if limit is not None and not (isinstance(limit, float) and limit == 1.0):  # the whole number 1 is one batch
+        raise ConfigurationError(
+            f"trainer.limit_val_batches is {limit}, but validation chooses the weights by all of the development "
+            "split: leave it out"
+        )
+
+
+def _listed(value: Any) -> list[Any]:
+    """What the trainer takes as nothing, one thing or a list of them."""
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 class TrainParser(LightningArgumentParser):
@@ -157,9 +185,11 @@ class TrainCommand(LightningCLI):
         """
         output = Path(self.config["fit"]["output"])
         trainer, resumes = self.config_init["fit"]["trainer"], self.config["fit"]["ckpt_path"] is not None
-        if trainer["limit_val_batches"] == 0:
-            raise ConfigurationError("trainer.limit_val_batches is 0, but validation chooses the weights: leave it out")
-        if resumes:  # it goes on in the folder of its checkpoint; a new run tells that it writes over another one
+        if not trainer["fast_dev_run"]:
+            _refuse_half_a_run(trainer)
+        # config.yaml says what was asked for, and not where this process begins: with it, another run can begin
+        self.config["fit"]["ckpt_path"], self.config["fit"]["resume"] = None, False
+        if resumes or trainer["fast_dev_run"]:  # these write over nothing; a new run tells that it does
             warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
         if not trainer["fast_dev_run"]:
             set_aside(output, resumes=resumes)
@@ -169,8 +199,9 @@ class TrainCommand(LightningCLI):
         if trainer["precision"] is None and not trainer["plugins"]:
             kwargs.setdefault("precision", automatic_precision(str(trainer["accelerator"])))
         kwargs.setdefault("default_root_dir", str(output))
-        if not any(isinstance(plugin, CheckpointIO) for plugin in trainer["plugins"] or []):
-            kwargs.setdefault("plugins", [*(trainer["plugins"] or []), WholeFiles()])
+        plugins = _listed(trainer["plugins"])
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            kwargs.setdefault("plugins", [*plugins, WholeFiles()])
         # without Lightning's counter: best.ckpt is always the best one, also where an earlier run left its own
         self.checkpoint = ModelCheckpoint(
             output / "checkpoints",
@@ -195,7 +226,7 @@ class TrainCommand(LightningCLI):
                 save_on_train_epoch_end=False,
             )
             checkpoints.append(self.kept)
-        callbacks = [*(trainer["callbacks"] or []), WatchGradients(), *checkpoints, DrawCurves(), ShowSamples()]
+        callbacks = [*_listed(trainer["callbacks"]), WatchGradients(), *checkpoints, DrawCurves(), ShowSamples()]
         kwargs["callbacks"] = callbacks
         if trainer["enable_progress_bar"] is not False:
             # a log file is no terminal: one line now and then is enough
@@ -285,7 +316,7 @@ def write_bundle(command: TrainCommand) -> None:
         "settings": {**module.settings, **module.data.settings},
         "augmentation": module.data.augmentation.to_dict(),
         "precision": trainer.precision,
-        "callbacks": settings["trainer"].get("callbacks") or [],  # the averaging of weights is one
+        "callbacks": _listed(settings["trainer"].get("callbacks")),  # the averaging of weights is one
         "epochs": epochs,
         "steps": steps,
         **({"averaged_checkpoints": averaged} if averaged else {}),

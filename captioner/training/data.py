@@ -159,7 +159,7 @@ class CaptionDataModule(lightning.LightningDataModule):
             max_words: so many words of a training caption are fed. Of a longer one, the next word is still predicted,
                 but neither what follows nor its end.
             cache: the folder for the features of a frozen encoder, and for which pictures have been found readable.
-            num_workers: processes that read pictures.
+            num_workers: processes that read pictures; with 0, the main process does.
             kind: coco, karpathy, flickr, table or sidecars; auto finds it by looking.
             strict: end where a picture would be left out.
             bucketing: a training batch has pictures with captions of like length, so that less of it is padding.
@@ -172,6 +172,8 @@ class CaptionDataModule(lightning.LightningDataModule):
         for name, number in self.settings.items():
             if number < 1:
                 raise ConfigurationError(f"data.{name} is {number}; it must be 1 or more")
+        if num_workers < 0:
+            raise ConfigurationError(f"data.num_workers is {num_workers}; it must be 0 or more")
         self.path = Path(path)
         check_path(self.path)
         self.kind = kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,15 @@ class CaptionModule(lightning.LightningModule):
                 The first minutes go into it; it pays on a GPU and in long runs.
         """
         super().__init__()
+        rates = {
+            "learning_rate": learning_rate, "encoder_learning_rate": encoder_learning_rate,
+            "weight_decay": weight_decay,
+        }  # fmt: skip
+        for name, number in rates.items():
+            if not 0.0 <= number < math.inf:
+                raise ConfigurationError(f"model.{name} is {number}; it must be a finite number of 0 or more")
+        if not 0.0 <= warmup <= 1.0:
+            raise ConfigurationError(f"model.warmup is {warmup}; it is a share of all steps, from 0 to 1")
         if weights is None and init_from is None and train_encoder_from != "all":
             raise ConfigurationError(
                 "an encoder with random weights must learn: give model.weights, --init-from, or train_encoder_from: all"
@@ -103,9 +112,7 @@ class CaptionModule(lightning.LightningModule):
                 "model.cross_entropy.attention_regularisation needs attention, which this decoder lacks: leave it out"
             )
         self.settings = {
-            "learning_rate": learning_rate,
-            "encoder_learning_rate": encoder_learning_rate,
-            "weight_decay": weight_decay,
+            **rates,
             "warmup": warmup,
             "cross_entropy": asdict(cross_entropy),
             "truncation": asdict(truncation),
@@ -125,9 +132,8 @@ class CaptionModule(lightning.LightningModule):
         self.decoding = decoding
         self.compiled = compiled
         self.objective = TeacherForcing(options=cross_entropy, truncation=truncation)
-        self.validation = TeacherForcing(
-            options=replace(cross_entropy, attention_regularisation=0.0), truncation=Truncation()
-        )
+        # every word alike and its own probability alone, whatever is minimised: so that runs can be compared
+        self.validation = TeacherForcing(options=CrossEntropyOptions(label_smoothing=0.0), truncation=Truncation())
         self.model: CaptionModel | None = None
         self.name = ""
         self.origin: dict[str, str] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
@@ -112,6 +113,16 @@ def item_seed(seed: int, epoch: int, index: int) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
+def _own_session(worker: int) -> None:
+    """Leave the group of the main process, which alone answers signals.
+
+    Ctrl-C, `timeout` and torchrun signal the whole group: workers that end by it would end the run in a traceback
+    before its checkpoint is written. They still end when the main process does, since they ask for it.
+    """
+    if os.name == "posix":
+        os.setsid()
+
+
 class ResumableLoader(DataLoader[_Item_co]):
     """A data loader that knows how far it is, so that a checkpoint can say it (Lightning asks for `state_dict`)."""
 
@@ -125,7 +136,14 @@ class ResumableLoader(DataLoader[_Item_co]):
     ) -> None:
         """The `batches` of `dataset`, whose items are asked for by Place; `rest` is that of torch's DataLoader."""
         # a generator of its own: the processes' seeds, which nothing depends on, take no global random number
-        super().__init__(dataset, batch_sampler=batches, collate_fn=collate_fn, generator=torch.Generator(), **rest)
+        super().__init__(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=collate_fn,
+            generator=torch.Generator(),
+            worker_init_fn=_own_session,
+            **rest,
+        )
         self.batches = batches
         self._seen = 0
 

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from captioner.errors import ImageError
 from captioner.geometry import Geometry
 from captioner.images import read_image
 from captioner.training.module import CaptionModule
@@ -25,7 +26,8 @@ _LETTERS = 38  # in a line
 class ShowSamples(Callback):
     """After every validation, `samples/1` and so on: a picture, above it what the model says, below it one reference.
 
-    The pictures are spread evenly over the development split, and are the same ones each time.
+    The pictures are spread evenly over the development split, and are the same ones each time; one that
+    cannot be read is left out.
     """
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -41,7 +43,10 @@ class ShowSamples(Callback):
         for number in range(count):
             index = number * len(records) // count
             reference = records[index].captions[0] if records[index].captions else ""
-            picture = with_caption(records[index].image, captions[index], reference)
+            try:
+                picture = with_caption(records[index].image, captions[index], reference)
+            except ImageError:  # a cached picture may have gone meanwhile: no reason to end a run
+                continue
             for writer in writers:
                 writer.experiment.add_image(f"samples/{number + 1}", picture, trainer.global_step, dataformats="HWC")
 

@@ -73,8 +73,10 @@ def folder(tmp_path: Path) -> Path:
         CSV.replace(",", "\t").replace("cat\t", "cat,").encode(),
         CSV.replace("image,caption,split", '"Image",CAPTION , split').encode(),
         CSV.replace("a.jpg", "./a.jpg").encode(),
+        CSV.replace("image,caption", '"image", "caption"').replace(",", ", ").encode(),
+        b" \n , ,\n" + CSV.replace("\n", "\n  \n , , \n").encode(),
     ],
-    ids=["plain", "as Excel saves it", "semicolons", "tabs", "capitals", "dotted"],
+    ids=["plain", "as Excel saves it", "semicolons", "tabs", "capitals", "dotted", "spaced", "blank lines"],
 )
 def test_a_csv_table(folder: Path, content: bytes) -> None:
     (folder / "my.csv").write_bytes(content)
@@ -143,6 +145,7 @@ def test_names_may_be_spelled_in_another_form_than_on_the_disk(tmp_path: Path) -
     ("content", "words"),
     [
         (b"", ["must begin with a line that names the columns image and caption, but it is empty"]),
+        (b'"image,caption"\na.jpg,A dog\n', ["names the columns image and caption, found '\"image,caption\"'"]),
         (b"file,text\na.jpg,A dog\n", ["names the columns image and caption, found 'file,text'"]),
         (b"image,caption\n", ["has no rows"]),
         (b"image,caption\na.jpg,A caf\xe9\n", ["is not UTF-8 at byte 25; convert it to UTF-8"]),

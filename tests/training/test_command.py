@@ -78,6 +78,9 @@ def test_a_run_can_be_resumed_and_keeps_its_log(shapes: Path, tmp_path: Path) ->
     state = torch.load(checkpoint, weights_only=True)
     assert state["global_step"] == 6
     assert len(load_bundle(output / "bundle").training["phases"]) == 1
+    # with the settings that it leaves, another run begins anew
+    assert train("--config", output / "config.yaml", "--output", tmp_path / "new", "--trainer.max_steps=1") == 0
+    assert column(tmp_path / "new", "step")[0] == 0
 
 
 def test_a_new_run_in_the_same_folder_tells_so_and_leaves_its_own_checkpoints(shapes: Path, tmp_path: Path) -> None:
@@ -86,7 +89,7 @@ def test_a_new_run_in_the_same_folder_tells_so_and_leaves_its_own_checkpoints(sh
     with pytest.warns(UserWarning, match="Checkpoint directory .* is not empty"):
         assert train(*command, "--trainer.max_epochs=2") == 0
     checkpoints = tmp_path / "run" / "checkpoints"
-    assert {file.name for file in checkpoints.iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert {file.name for file in checkpoints.iterdir()} == {"best.ckpt", "last.ckpt", "previous.ckpt"}
     assert torch.load(checkpoints / "last.ckpt", weights_only=True)["global_step"] == 6
 
 
@@ -124,6 +127,20 @@ def test_a_log_is_set_aside_only_by_a_run_that_resumes(tmp_path: Path) -> None:
     set_aside(tmp_path, resumes=False)
     assert earlier_logs(tmp_path) == []
     assert log.is_file()  # Lightning deletes it when it writes the first line of the new one
+
+
+def test_a_new_run_puts_the_last_state_of_another_out_of_the_way(tmp_path: Path) -> None:
+    last, event = tmp_path / "checkpoints" / "last.ckpt", tmp_path / "tensorboard" / "events.out.tfevents.1.host.2.0"
+    for file in (last, event):
+        file.parent.mkdir()
+        file.write_text("of a run before")
+    set_aside(tmp_path, resumes=True)
+    assert last.is_file()
+    assert event.is_file()
+    set_aside(tmp_path, resumes=False)
+    assert not last.exists()  # so that --resume cannot go on with it
+    assert last.with_name("previous.ckpt").read_text() == "of a run before"
+    assert not event.exists()
 
 
 def test_a_run_can_start_from_a_bundle(
@@ -168,10 +185,12 @@ def test_a_logger_of_the_users_own_is_used(shapes: Path, tmp_path: Path) -> None
     assert (tmp_path / "run" / "bundle" / "model.json").is_file()
 
 
-def test_averaged_weights_can_be_asked_for(shapes: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("alone", [False, True])
+def test_averaged_weights_can_be_asked_for(alone: bool, shapes: Path, tmp_path: Path) -> None:
     average = {"class_path": "pytorch_lightning.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.9}}
-    file = recipe(tmp_path, shapes, callbacks=[average])
-    assert train("--config", file, "--output", tmp_path / "run") == 0
+    file = recipe(tmp_path, shapes, callbacks=average if alone else [average])
+    plugin = ["--trainer.plugins=pytorch_lightning.plugins.io.TorchCheckpointIO"] if alone else []
+    assert train("--config", file, "--output", tmp_path / "run", *plugin) == 0
     (phase,) = load_bundle(tmp_path / "run" / "bundle").training["phases"]
     (recorded,) = phase["callbacks"]
     assert recorded["class_path"] == average["class_path"]

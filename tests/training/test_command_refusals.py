@@ -75,6 +75,22 @@ def test_settings_that_cannot_work_end_with_1_and_one_line(
     assert not (tmp_path / "run" / "bundle").exists()
 
 
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("--trainer.max_epochs=null", "nothing says when the run ends: give --trainer.max_epochs, such as 20"),
+        ("--trainer.limit_val_batches=0.5", "trainer.limit_val_batches is 0.5, but validation chooses the weights"),
+        ("--trainer.limit_val_batches=1", "trainer.limit_val_batches is 1, but validation chooses the weights"),
+    ],
+)
+def test_half_a_run_is_refused_before_it_begins(
+    setting: str, sentence: str, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("--config", recipe(tmp_path, shapes), "--output", tmp_path / "run", setting) == 1
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_checkpoint_that_cannot_be_resumed_is_one_line(
     finished: Path, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -127,3 +131,42 @@ def test_a_state_of_a_finished_epoch_does_not_shorten_the_next() -> None:
     resumed.load_state_dict(whole.state_dict())
     resumed.batches.set_epoch(1)
     assert len(list(resumed)) == 5
+
+
+READING = """
+import os, signal, sys
+from captioner.training.sampler import EpochBatches, ResumableLoader
+
+class Processes:
+    def __getitem__(self, place):
+        return os.getpid()
+
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, frame: None)
+batches = EpochBatches(1000, batch_size=4, shuffle=True, seed=5)
+seen = iter(ResumableLoader(Processes(), batches, collate_fn=list, num_workers=2))
+workers = {next(seen)[0], next(seen)[0]}
+print(len(workers - {os.getpid()}), flush=True)
+sys.stdin.readline()
+print(sum(1 for _ in zip(range(200), seen)), flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_reading_processes_outlive_a_signal_to_the_group_and_end_with_the_main_process() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", READING], start_new_session=True, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "2\n"
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.killpg(process.pid, number)
+        process.stdin.write("go on\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "200\n"
+    finally:
+        process.kill()
+    process.communicate(timeout=60)  # until nobody holds the other end any more: the workers have it, too
