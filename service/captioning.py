@@ -65,11 +65,15 @@ class Engine(Encoder, Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """One picture of a request: its bytes, the name its sender gave it, and the media type its sender claims."""
+    """One picture of a request: its bytes, the name its sender gave it, and the media type its sender claims.
+
+    `error` is of one that never came to bytes; it is not read, and its outcome has this error.
+    """
 
     name: str
     data: bytes
     media_type: str
+    error: ImageError | None = None
 
 
 class _Task(Task[Result_co], Protocol[Result_co]):
@@ -198,12 +202,12 @@ class Captioning:
         self._batching.close()
 
     def _results(self, pictures: Sequence[Picture], task: _Task[Result]) -> list[Result | ImageError]:
+        sources = [picture.data for picture in pictures if picture.error is None]
         try:
-            return self._batching.results(
-                task.engine, [picture.data for picture in pictures], task, gone=_client_watch()
-            )
+            found = iter(self._batching.results(task.engine, sources, task, gone=_client_watch()))
         except Shed as shed:
             self._refuse(shed.reason)
+        return [next(found) if picture.error is None else picture.error for picture in pictures]
 
     def _refuse(self, reason: Reason) -> NoReturn:
         self._on_shed(reason)

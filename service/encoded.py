@@ -28,11 +28,12 @@ _PIECES = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{},:]', re.DOTALL)
 _DATA_URL = re.compile(r"data:([^,;]*)((?:;[^,;]*)*),", re.IGNORECASE)
 
 
-def remote_picture() -> Problem:
-    """The one answer to a picture by address."""
+def remote_picture(where: str = "") -> Problem:
+    """The one answer to a picture by address; `where` is its place in the request, such as `images[2]`."""
+    what = f", and {where} is an address" if where else ""
     return Problem(
         422,
-        "This service fetches nothing: send the image itself, as a file, as base64 or as a data: URL.",
+        f"This service fetches nothing{what}: send the image itself, as a file, as base64 or as a data: URL.",
         kind="remote-picture",
     )
 
@@ -74,7 +75,7 @@ def read_encoded(text: object, *, name: str, where: str) -> Picture:
             raise Problem(422, f"{where} is a data: URL without ;base64.", kind="invalid-picture")
         media_type, encoded = match[1].strip().lower(), text[match.end() :]
     elif re.match(r"\s*(?!data:)[a-z][a-z0-9+.-]*:|\s*//", text[:MAX_NAME_LENGTH], re.IGNORECASE):
-        raise remote_picture()
+        raise remote_picture(where)
     try:
         if len(encoded) % 4 or encoded.endswith("==="):  # b64decode lets "AAAA=" pass
             raise binascii.Error
@@ -101,7 +102,9 @@ def _check_shape(body: bytes) -> None:
         if depth > MAX_DEPTH:
             raise _invalid(f"The JSON is nested more than {MAX_DEPTH} deep.")
         if values > MAX_VALUES:
-            raise _invalid("The JSON has too many values.")
+            raise _invalid(
+                f"The JSON has too many values: send at most {MAX_VALUES} strings, brackets, commas and colons in all."
+            )
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from flask import Request
 from werkzeug.datastructures import FileStorage, MultiDict
 
 from captioner.decoding.options import DecodingOptions
-from captioner.errors import DecodingError
+from captioner.errors import DecodingError, UnreadableImage
 from service.captioning import Picture
 from service.encoded import MAX_NAME_LENGTH, read_encoded, read_json, remote_picture, shown
 from service.problems import Problem
@@ -71,7 +71,7 @@ def read_caption_request(request: Request, defaults: DecodingOptions, settings: 
             pictures=pictures, options=_from_texts(given, {}, defaults, settings), attention=attention
         )
     body = read_json(request)
-    pictures = read_json_pictures(body.pop(IMAGES, None), settings)
+    pictures = read_json_pictures(body, settings)
     given = _texts(request)
     for name in given:
         if name in body:
@@ -94,7 +94,8 @@ def read_options(request: Request, defaults: DecodingOptions, settings: Settings
 def read_pictures(request: Request, settings: Settings) -> list[Picture]:
     """The pictures of a multipart form or of a raw `image/*` body, at least one and at most `settings.max_files`.
 
-    Raises a `Problem`: 411 without a length, 413 for too many, 415 for another kind of body, 422 for none.
+    Raises a `Problem`: 400 for a form without a boundary, 411 without a length, 413 for too many, 415 for another kind
+    of body, 422 for none.
     """
     if request.content_length is None:
         raise Problem(411, "Send the body with a Content-Length.")
@@ -105,6 +106,10 @@ def read_pictures(request: Request, settings: Settings) -> list[Picture]:
             415,
             f"Send multipart/form-data with a field {FIELD}, one picture as an image/* body, or JSON with {IMAGES}.",
         )
+    if not request.mimetype_params.get("boundary"):
+        raise Problem(
+            400, "The form has no boundary: leave Content-Type to your client; it adds the boundary.", kind="bad-request"
+        )
     for name in request.files:
         if name != FIELD:
             raise _invalid(f"{shown(name)} is no field for pictures; name it {FIELD}.")
@@ -114,14 +119,24 @@ def read_pictures(request: Request, settings: Settings) -> list[Picture]:
     # A browser sends one empty, nameless part when nobody chose a file.
     pictures = [picture for picture, file in zip(pictures, files, strict=True) if file.filename or picture.data]
     if not pictures:
-        if FIELD in request.form:
-            raise remote_picture()
+        if (text := request.form.get(FIELD)) is not None:
+            if re.match(r"\s*https?:", text, re.IGNORECASE):
+                raise remote_picture(f"the field {FIELD}")
+            raise Problem(
+                422, f"The field {FIELD} holds text, not a file; with curl write {FIELD}=@a.jpg.", kind="no-picture"
+            )
         raise Problem(422, f"There is no picture in the request; send one in the field {FIELD}.", kind="no-picture")
     return pictures
 
 
-def read_json_pictures(images: object, settings: Settings) -> list[Picture]:
-    """The pictures of the member `images` of a JSON body: one string or a list of them. Raises as `read_pictures`."""
+def read_json_pictures(body: dict[str, Any], settings: Settings) -> list[Picture]:
+    """The pictures of the member `images`, which is taken out of a JSON `body`: one string or a list of them.
+
+    Among many, a string that is no picture fails alone: its picture has the error. Raises as `read_pictures`.
+    """
+    if FIELD in body:
+        raise _invalid(f"{FIELD!r} is no field here; name it {IMAGES}.")
+    images: object = body.pop(IMAGES, None)
     if images is None or images == []:
         raise Problem(422, f"There is no picture in the request; send one in {IMAGES}.", kind="no-picture")
     if isinstance(images, str):
@@ -129,10 +144,16 @@ def read_json_pictures(images: object, settings: Settings) -> list[Picture]:
     if not isinstance(images, list):
         raise Problem(422, f"{IMAGES} must be a list of strings: base64 or data: URLs.", kind="invalid-picture")
     _check_number(len(images), settings)
-    return [
-        read_encoded(text, name=f"{FIELD}-{number}", where=f"{IMAGES}[{number - 1}]")
-        for number, text in enumerate(images, start=1)
-    ]
+    pictures = []
+    for number, text in enumerate(images, start=1):
+        name = f"{FIELD}-{number}"
+        try:
+            pictures.append(read_encoded(text, name=name, where=f"{IMAGES}[{number - 1}]"))
+        except Problem as problem:
+            if len(images) == 1 or not isinstance(text, str):  # what is no string breaks the form of the request
+                raise
+            pictures.append(Picture(name=name, data=b"", media_type="", error=UnreadableImage(problem.detail)))
+    return pictures
 
 
 def _texts(request: Request) -> dict[str, str]:

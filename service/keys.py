@@ -117,7 +117,11 @@ def register(app: Flask, settings: Settings) -> None:
         if key is None:
             if rule in OPEN_PAGE and request.method in _FREE_METHODS:
                 return
-            raise Problem(401, "Send an API key that this service knows.", headers=_challenge(request))
+            raise Problem(
+                401,
+                "Send an API key that this service knows: Authorization: Bearer KEY or X-API-Key: KEY.",
+                headers=_challenge(request),
+            )
         g.key_name = key.name
         if buckets is not None and request.method not in _FREE_METHODS and (wait := buckets.take(key.name)):
             raise Problem(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from flask import Flask, Response
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from captioner.errors import (
     BundleError,
@@ -100,10 +100,10 @@ ERRORS: dict[type[CaptionerError], ProblemType] = {
 
 DETAILS = {
     400: "The request could not be understood.",
-    404: "There is nothing at this address.",
+    404: "There is nothing at this address; /docs lists all.",
     405: "This address does not answer that method.",
     413: "The request is too large: send fewer or smaller pictures.",
-    431: "The headers of the request are too large.",
+    431: "The headers of the request are too large: send fewer or shorter ones, such as fewer cookies.",
     500: "Something went wrong inside the service; the picture was not at fault as far as we know.",
     503: "The service holds as much as it can; try again in a moment.",
 }
@@ -138,7 +138,7 @@ class Problem(Exception):
 
 
 def problem_body(status: int, detail: str, *, kind: str | None = None, instance: str | None = None) -> bytes:
-    """The JSON of one problem, UTF-8. `kind` is a name of `TYPES`; by default the general type of the status."""
+    """The JSON of one problem, UTF-8, in the form of every other answer. `kind` is a name of `TYPES`; by default the general type of the status."""
     found = TYPES[kind] if kind is not None else _BY_STATUS.get(status)
     body = {
         "type": found.uri if found is not None else "about:blank",  # RFC 9457: as much as the status says, no more
@@ -148,7 +148,7 @@ def problem_body(status: int, detail: str, *, kind: str | None = None, instance:
     }
     if instance is not None:
         body["instance"] = instance
-    return json.dumps(body, ensure_ascii=False).encode()
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 def type_of(error: CaptionerError) -> ProblemType:
@@ -164,7 +164,10 @@ def as_problem(error: CaptionerError | Problem | HTTPException) -> Problem:
         status = error.code or 500
         # Allow and Retry-After belong to the answer; werkzeug's Content-Type does not.
         headers = {name: value for name, value in error.get_headers() if name.lower() != "content-type"}
-        return Problem(status, DETAILS.get(status, HTTPStatus(status).description or error.name), headers=headers)
+        detail = DETAILS.get(status, HTTPStatus(status).description or error.name)
+        if isinstance(error, MethodNotAllowed) and (methods := set(error.valid_methods or ()) - {"HEAD", "OPTIONS"}):
+            detail += f" Use {' or '.join(sorted(methods))}."
+        return Problem(status, detail, headers=headers)
     kind = type_of(error)
     return Problem(kind.status, str(error) if kind.status < 500 else DETAILS[500], kind=kind.name)
 

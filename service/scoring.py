@@ -58,7 +58,7 @@ def read_score_request(request: Request, settings: Settings) -> ScoreRequest:
     sentences: object
     if is_json(request):
         body = read_json(request)
-        pictures = read_json_pictures(body.pop(IMAGES, None), settings)
+        pictures = read_json_pictures(body, settings)
         sentences = body.pop(SENTENCES, None)
         others = [*body, *request.args]
     else:

@@ -26,7 +26,7 @@ _LETTERS = 38  # in a line
 class ShowSamples(Callback):
     """After every validation, `samples/1` and so on: a picture, above it what the model says, below it one reference.
 
-    The pictures are spread evenly over the development split, and are the same ones each time; one that
+    The pictures are spread evenly over the development split, and are the same ones each time. One that
     cannot be read is left out.
     """
 

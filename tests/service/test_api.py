@@ -144,7 +144,38 @@ def test_the_same_option_in_query_and_form_is_refused(client: FlaskClient, pictu
 def test_no_picture(client: FlaskClient) -> None:
     assert client.post("/v1/captions", data={"beam_size": "3", "image": (io.BytesIO(), "")}).status_code == 422
     assert client.post("/v1/captions", data={"photo": (io.BytesIO(b"x"), "a.png")}).status_code == 422
-    assert client.post("/v1/captions", data=b"--", content_type="multipart/form-data").status_code == 422
+
+
+@pytest.mark.parametrize("content_type", ["multipart/form-data", "multipart/form-data; boundary="])
+@pytest.mark.parametrize("path", ["/v1/captions", "/v1/score"])
+def test_a_form_without_a_boundary(client: FlaskClient, path: str, content_type: str) -> None:
+    response = client.post(path, data=b"--", content_type=content_type)
+    assert response.status_code == 400
+    assert response.get_json(force=True)["type"] == "urn:captioner:problem:bad-request"
+    assert "leave Content-Type to your client" in detail(response)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a.jpg", "The field image holds text, not a file; with curl write image=@a.jpg."),
+        ("C:\\a.jpg", "holds text"),
+        ("", "holds text"),
+        ("HTTPS://example.org/a.png", "fetches nothing, and the field image is an address"),
+    ],
+)
+def test_text_in_the_field_for_pictures(client: FlaskClient, text: str, said: str) -> None:
+    for path in ("/v1/captions", "/v1/score"):
+        response = client.post(path, data={"image": text}, content_type="multipart/form-data")
+        assert response.status_code == 422
+        assert said in detail(response)
+
+
+def test_image_is_no_member_of_json(client: FlaskClient, picture: bytes) -> None:
+    for path in ("/v1/captions", "/v1/score"):
+        response = post_json(client, path, image=encoded(picture))
+        assert response.status_code == 422
+        assert detail(response) == "'image' is no field here; name it images."
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])

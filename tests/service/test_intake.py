@@ -62,9 +62,32 @@ def test_the_claimed_type_is_kept() -> None:
     ],
 )
 def test_what_is_no_base64_is_refused(client: FlaskClient, text: object) -> None:
-    status, problem = send(client, json.dumps({"images": ["AAAA", text]}))
+    status, problem = send(client, json.dumps({"images": [text]}))
     assert status == 422
     assert problem["type"] == TYPES["invalid-picture"].uri
+    assert "images[0]" in problem["detail"]
+
+
+@pytest.mark.parametrize("text", ["xx!!", "AAAA=", "data:,x", *ADDRESSES])
+def test_among_many_what_is_no_base64_fails_alone(client: FlaskClient, picture: bytes, text: str) -> None:
+    good = base64.b64encode(picture).decode()
+    for path, rows, more in (("/v1/captions", "captions", {}), ("/v1/score", "scores", {"sentences": ["a"]})):
+        response = client.post(path, json={"images": [good, text, good], **more})
+        assert response.status_code == 200
+        first, bad, last = response.get_json()[rows]
+        assert "error" not in first
+        assert "error" not in last
+        assert (bad["image"], set(bad)) == ("image-2", {"image", "error"})
+        assert bad["error"]["type"] == "UnreadableImage"
+        assert "images[1]" in bad["error"]["detail"]
+        assert bad["error"]["detail"].startswith(SENTENCE) == (text in ADDRESSES)
+    both = client.post("/v1/captions", json={"images": [text, text]})
+    assert ["error" in row for row in both.get_json()["captions"]] == [True, True]
+
+
+def test_among_many_what_is_no_string_fails_the_request(client: FlaskClient) -> None:
+    status, problem = send(client, json.dumps({"images": ["AAAA", 3]}))
+    assert (status, problem["type"]) == (422, TYPES["invalid-picture"].uri)
     assert "images[1]" in problem["detail"]
 
 
@@ -76,13 +99,14 @@ def test_an_address_is_refused_with_one_sentence(client: FlaskClient, captioner:
     for status, problem in answers:
         assert (status, problem["type"]) == (422, TYPES["remote-picture"].uri)
         assert problem["detail"].startswith(SENTENCE)
+        assert "images[0]" in problem["detail"]
         assert "127.0.0.1" not in problem["detail"]
     assert captioner.asked == []
 
 
 def test_an_address_in_other_fields_is_refused_too(client: FlaskClient, picture: bytes) -> None:
     text = base64.b64encode(picture).decode()
-    for name in ("url", "urls", "image_url", "image"):
+    for name in ("url", "urls", "image_url"):
         status, problem = send(client, json.dumps({"images": [text], name: "http://example.org/a.png"}))
         assert (status, problem["type"]) == (422, TYPES["remote-picture"].uri)
     status, problem = send(client, json.dumps({"images": [text], "sentences": ["a"], "url": "http://a/"}), "/v1/score")
@@ -118,6 +142,7 @@ def test_what_is_no_json_for_us_is_refused_quickly(client: FlaskClient, body: by
     started = time.monotonic()
     status, problem = send(client, body)
     assert (status, problem["type"]) == (400, TYPES["invalid-json"].uri)
+    assert "too many values" not in problem["detail"] or str(MAX_VALUES) in problem["detail"]
     assert time.monotonic() - started < 2
 
 

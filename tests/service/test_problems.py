@@ -78,25 +78,31 @@ def test_a_problem_has_the_fields_of_rfc_9457(client: FlaskClient) -> None:
     assert response.status_code == 422
     assert response.content_type == "application/problem+json"
     problem = response.get_json(force=True)
+    assert response.data == json.dumps(problem, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+    assert client.get("/healthz").data == b'{"status":"ok"}\n'  # as every other answer
     assert set(problem) == {"type", "title", "status", "detail"}
     assert problem["type"] == "urn:captioner:problem:unreadable-image"
     assert problem["status"] == 422
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status", "name"),
+    ("method", "path", "status", "name", "said"),
     [
-        ("GET", "/nowhere", 404, "not-found"),
-        ("GET", "/v1/captions", 405, "method-not-allowed"),
-        ("DELETE", "/", 405, "method-not-allowed"),
+        ("GET", "/nowhere", 404, "not-found", "/docs lists all."),
+        ("GET", "/v1/captions", 405, "method-not-allowed", "Use POST."),
+        ("DELETE", "/", 405, "method-not-allowed", "Use GET or POST."),
+        ("POST", "/healthz", 405, "method-not-allowed", "Use GET."),
     ],
 )
-def test_wrong_addresses_and_methods(client: FlaskClient, method: str, path: str, status: int, name: str) -> None:
+def test_wrong_addresses_and_methods(
+    client: FlaskClient, method: str, path: str, status: int, name: str, said: str
+) -> None:
     response = client.open(path, method=method)
     assert response.status_code == status
     assert response.content_type == "application/problem+json"
     assert response.get_json(force=True)["status"] == status
     assert response.get_json(force=True)["type"] == TYPES[name].uri
+    assert response.get_json(force=True)["detail"].endswith(said)
     assert ("Allow" in response.headers) == (status == 405)
 
 

@@ -278,6 +278,8 @@ def test_words_that_are_all_too_rare(root: Path) -> None:
 def test_a_number_that_is_too_small_is_named(setting: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"data\.{setting} is 0"):
         CaptionDataModule("data", **{setting: 0})  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=r"data\.num_workers is -1; it must be 0 or more"):
+        CaptionDataModule("data", num_workers=-1)
 
 
 def test_a_batch_moves_as_a_whole(root: Path) -> None:

@@ -238,6 +238,22 @@ def test_rates_rise_then_fall_and_only_matrices_decay(shapes: Path, tmp_path: Pa
     assert rates[12] == pytest.approx(0.01)
 
 
+@pytest.mark.parametrize(
+    ("setting", "values"),
+    [
+        ("learning_rate", (-1e-3, math.inf, math.nan)),
+        ("encoder_learning_rate", (-1e-3, math.inf, math.nan)),
+        ("weight_decay", (-1e-3, math.inf, math.nan)),
+        ("warmup", (-0.1, 1.1, math.nan)),
+    ],
+)
+def test_rates_that_make_no_sense_are_refused(setting: str, values: tuple[float, ...]) -> None:
+    CaptionModule(train_encoder_from="all", **{setting: 0.0})  # type: ignore[arg-type]
+    for value in values:
+        with pytest.raises(ConfigurationError, match=rf"model\.{setting} is {value}"):
+            CaptionModule(train_encoder_from="all", **{setting: value})  # type: ignore[arg-type]
+
+
 def test_training_without_an_end_is_refused(shapes: Path, tmp_path: Path) -> None:
     module = CaptionModule(SQUEEZE, DECODER, train_encoder_from="all")
     with pytest.raises(ConfigurationError, match=r"trainer\.max_epochs"):
@@ -261,6 +277,23 @@ def test_validation_is_what_everybody_gets(shapes: Path, tmp_path: Path, precisi
     assert float(metrics["cider"]) == pytest.approx(float(CiderD(references).score(hypotheses).mean()), abs=1e-3)
     assert float(metrics["bleu4"]) == pytest.approx(bleu(hypotheses, references)[3], abs=1e-3)
     assert float(metrics["distinct"]) == pytest.approx(len(set(captions)) / len(captions))
+
+
+def test_val_loss_is_the_mean_of_a_word_whatever_is_minimised(shapes: Path, tmp_path: Path) -> None:
+    options = CrossEntropyOptions(label_smoothing=0.4, mean="sentence", attention_regularisation=1.0)
+    module = CaptionModule(SQUEEZE, DECODER, train_encoder_from="all", learning_rate=3e-2, cross_entropy=options)
+    data = data_of(shapes, tmp_path)
+    data.batch_size = 3
+    trainer = fit(module, data, tmp_path, max_epochs=3)
+    module.eval()
+    losses = []
+    with torch.no_grad():
+        for batch in data.val_dataloader():
+            targets = batch.tokens[:, :, 1:]
+            of_words = module(batch).log_softmax(dim=-1).gather(3, targets.unsqueeze(3)).squeeze(3)
+            losses += (-of_words[targets != Vocabulary.pad]).tolist()
+    found = float(trainer.callback_metrics["val_loss"])
+    assert found == pytest.approx(sum(losses) / len(losses), rel=1e-2)  # its pictures are encoded in lower precision
 
 
 @pytest.mark.parametrize(("device", "engine"), [("cpu", "cpu"), ("cuda:1", "cuda"), ("mps", "cpu"), ("xpu", "cpu")])
