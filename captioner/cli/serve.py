@@ -66,6 +66,7 @@ def serve(bundle: Path | None, device: str, processes: int | None, new_key: bool
     its keys again. It writes a line of JSON for each request to standard error.
     """
     import os
+    import sys
 
     if new_key:
         from service.keys import new_key as make_key
@@ -74,6 +75,9 @@ def serve(bundle: Path | None, device: str, processes: int | None, new_key: bool
         click.echo(f"The key, shown this once: {key}", err=True)
         click.echo(line)
         return
+
+    if sys.stderr.isatty():  # for the person who waits; elsewhere the log is lines of JSON and nothing else
+        click.echo("Loading the model …", err=True)
 
     from captioner.prediction import Captioner
     from service import logs

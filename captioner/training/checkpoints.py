@@ -86,6 +86,27 @@ def precision_of(checkpoint: Path) -> str:
     return str(content.get("captioner", {}).get("precision", "auto"))
 
 
+def follow_moved_folder(callbacks: Mapping[str, Any], folder: Path) -> None:
+    """Give the states of Lightning's ModelCheckpoint in `callbacks` the paths of `folder`, where their files are now.
+
+    Lightning forgets the best score of a run whose output folder was moved. States whose best file is not in `folder`
+    stay as they are. They are changed in place.
+    """
+    folder = folder.resolve()
+    for state in callbacks.values():
+        before = state.get("dirpath") if isinstance(state, dict) else None
+        if before is None or before == str(folder) or not (folder / Path(state["best_model_path"]).name).is_file():
+            continue
+
+        def moved(file: str) -> str:
+            return str(folder / Path(file).name) if file else ""
+
+        state["dirpath"] = str(folder)
+        state["best_k_models"] = {moved(file): score for file, score in state["best_k_models"].items()}
+        for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            state[name] = moved(state[name])
+
+
 def words_digest(vocabulary: Vocabulary) -> str:
     """The SHA-256 of the words in the order of their ids: a row of the weights belongs to a word by its place alone."""
     return hashlib.sha256(json.dumps(vocabulary.ordinary).encode()).hexdigest()

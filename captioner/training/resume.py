@@ -18,6 +18,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from captioner.errors import ConfigurationError
+from captioner.training.checkpoints import follow_moved_folder
 from captioner.training.devices import gathered, total_over_processes
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -65,7 +66,8 @@ class Checkpoints(Checkpoint):
     def on_load_checkpoint(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep them until training begins: what is prepared before may draw what it likes."""
+        """Keep them until training begins: what is prepared before may draw what it likes; find a moved folder's best."""
+        follow_moved_folder(checkpoint.get("callbacks", {}), self._file(trainer).parent)
         self._random = checkpoint.get("random", [])
         self._saved_step = checkpoint["global_step"]
 

@@ -6,6 +6,7 @@
   const ATTEMPTS = 8; // when the service is full it says when to come back
   const DIM = 0.78; // how much light is taken where the model did not look, as in the report
   const CANVAS = 1024; // pixels: the longer side of what is drawn over a photo; enough to have its very shape
+  const HOPELESS = /:(request-too-large|image-too-large|unsupported-format|unreadable-image)$/; // the photo's own fault
   const KEY = "captioner-key"; // its name in the storage of this tab, which ends with the tab
 
   const root = document.documentElement;
@@ -15,7 +16,7 @@
   const results = byId("results");
   const submit = byId("submit");
   const keyForm = byId("key-form");
-  const photos = []; // {file, card, state, stop}: `stop` aborts the question about the photo that is under way
+  const photos = []; // {file, card, state, hopeless, stop}: `stop` aborts the question about the photo that is under way
   let queue = []; // of photos, those that no request has begun with
   let round = []; // the photos that were asked about since the page last had nothing to do
   let running = 0;
@@ -41,7 +42,7 @@
     const added = [...files].map((file) => ({ file, card: newCard(file), state: "", stop: new AbortController() }));
     if (added.length === 0) return;
     for (const photo of added) {
-      slot(photo.card, "action").addEventListener("click", () => (photo.state === "waiting" ? cancel : ask)([photo]));
+      slot(photo.card, "action").addEventListener("click", () => (photo.state === "waiting" ? cancel : photo.hopeless ? remove : ask)([photo]));
     }
     root.classList.add("filled");
     submit.hidden = false;
@@ -91,6 +92,17 @@
     progress();
   }
 
+  function remove([photo]) {
+    photos.splice(photos.indexOf(photo), 1);
+    round = round.filter((each) => each !== photo);
+    photo.card.remove();
+    root.classList.toggle("filled", photos.length > 0);
+    submit.hidden = photos.length === 0;
+    inputs[0].focus();
+    say(`${photo.file.name}: removed.`);
+    progress();
+  }
+
   function work() {
     while (running < AT_ONCE && queue.length > 0) {
       running += 1;
@@ -105,19 +117,24 @@
     } catch (error) {
       if (signal.aborted) return; // whoever did it has said so
       const sentence = error instanceof Failure ? error.message : "The service cannot be reached. Try again.";
-      show(photo, "failure", sentence);
+      show(photo, "failure", sentence, error.hopeless === true);
       say(`${photo.file.name}: ${sentence}`);
     }
     progress();
   }
 
-  class Failure extends Error {}
+  class Failure extends Error {
+    constructor(sentence, hopeless) { // whether another attempt would end in the same way
+      super(sentence);
+      this.hopeless = hopeless;
+    }
+  }
 
   async function answer(photo, signal) {
     const most = Number(form.dataset.maxBytes);
-    if (photo.file.size > most) throw new Failure(`This photo is larger than ${Math.floor(most / 2 ** 20)} MB. Use a smaller one.`);
+    if (photo.file.size > most) throw new Failure(`This photo is larger than ${Math.floor(most / 2 ** 20)} MB. Use a smaller one.`, true);
     await photo.file.slice(0, 1).arrayBuffer().catch(() => { // a folder was dropped, or the file has gone
-      throw new Failure("This file cannot be read. Choose a picture.");
+      throw new Failure("This file cannot be read. Choose a picture.", true);
     });
     const options = new URLSearchParams({ attention: "true" });
     for (const input of form.querySelectorAll(".option input")) options.set(input.name, input.value);
@@ -140,7 +157,7 @@
       refusals += 1;
       if (![429, 503].includes(response.status) || refusals === ATTEMPTS) {
         const problem = await response.json().catch(() => ({}));
-        throw new Failure(problem.detail || `The service answered ${response.status}.`);
+        throw new Failure(problem.detail || `The service answered ${response.status}.`, HOPELESS.test(problem.type));
       }
       if (refusals === 1) say(`The service is busy. ${photo.file.name} is tried again by itself.`);
       for (let left = refusals * (Number(response.headers.get("Retry-After")) || 1); left > 0; left -= 1) {
@@ -200,14 +217,15 @@
 
   // Showing
 
-  function show(photo, state, note = "") { // the style sheet shows the parts of a card that belong to its state
+  function show(photo, state, note = "", hopeless = false) { // the style sheet shows the parts of a card that belong to its state
     const { card } = photo;
     const action = slot(card, "action");
     const focused = action === document.activeElement;
     photo.state = state;
+    photo.hopeless = hopeless;
     card.dataset.state = state;
     card.setAttribute("aria-busy", String(state === "waiting"));
-    put(card, { note, action: state === "waiting" ? "Cancel" : "Try again" });
+    put(card, { note, action: state === "waiting" ? "Cancel" : hopeless ? "Remove" : "Try again" });
     if (focused && state === "result") slot(card, "caption").focus(); // else the focus would go with the button
   }
 

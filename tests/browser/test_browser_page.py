@@ -198,6 +198,26 @@ def test_a_large_file_is_not_even_sent(captioner: FakeCaptioner, open_page: Call
     assert captioner.captioned == 0
 
 
+def test_a_file_that_can_never_work_is_removed_and_not_tried_again(page: Page) -> None:
+    cards = show(page, notes(), photo("good.png"))
+    expect(page.get_by_role("button", name="Try again")).to_have_count(0)
+    page.get_by_role("button", name="Remove").click()
+    expect(cards).to_have_count(1)
+    expect(cards.locator("figcaption")).to_have_text("good.png")
+    expect(page.get_by_label("Choose photos")).to_be_focused()
+    expect(page.get_by_role("status")).to_have_text("notes.txt: removed.")
+    with page.expect_request("**/v1/captions*"):
+        page.get_by_role("button", name="Caption again").click()
+    expect(cards.locator("h2")).to_be_visible()
+
+
+def test_after_the_last_photo_the_page_is_empty_again(page: Page) -> None:
+    show(page, notes())
+    page.get_by_role("button", name="Remove").click()
+    expect(page.locator(".card")).to_have_count(0)
+    expect(page.get_by_role("button", name="Caption again")).to_be_hidden()
+
+
 # Options
 
 

@@ -68,6 +68,19 @@ def test_a_public_host_needs_keys_or_a_word(tmp_path: Path, capsys: pytest.Captu
     assert "warning" not in capsys.readouterr().err
 
 
+def test_a_person_at_a_terminal_hears_that_the_model_loads(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "captioner", "serve", "--bundle", str(tmp_path / "nowhere"), "--port", "0"]
+    try:
+        assert subprocess.run(command, stderr=theirs, timeout=60, check=False).returncode == 1
+        said = os.read(ours, 4096).decode().splitlines()
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    assert said[0] == "Loading the model …"
+    assert "nowhere" in said[1]
+
+
 def test_a_new_key_is_shown_and_its_line_can_be_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["serve", "--new-key"]) == 0
     said = capsys.readouterr()

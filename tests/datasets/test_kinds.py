@@ -73,7 +73,7 @@ def folder(tmp_path: Path) -> Path:
         CSV.replace(",", "\t").replace("cat\t", "cat,").encode(),
         CSV.replace("image,caption,split", '"Image",CAPTION , split').encode(),
         CSV.replace("a.jpg", "./a.jpg").encode(),
-        CSV.replace("image,caption", '"image", "caption"').replace(",", ", ").encode(),
+        CSV.replace("image,caption", '"image", "caption"').replace("jpg,", "jpg, ").encode(),
         b" \n , ,\n" + CSV.replace("\n", "\n  \n , , \n").encode(),
     ],
     ids=["plain", "as Excel saves it", "semicolons", "tabs", "capitals", "dotted", "spaced", "blank lines"],

@@ -115,6 +115,8 @@ def test_a_key_comes_in_several_ways(keys_file: Path, key: str, form: str) -> No
         word = b64encode(f":{given}".encode()).decode() if form.startswith("Basic") else given
         assert client.get("/v1/model", headers={"Authorization": form.format(word)}).status_code == status
         assert client.get("/v1/model", headers={"X-API-Key": given}).status_code == status
+    detail = client.get("/v1/model").get_json(force=True)["detail"]
+    assert "Authorization: Bearer KEY or X-API-Key: KEY" in detail
 
 
 @pytest.mark.parametrize("value", ["", "Bearer", "Bearer ", "Basic !", "Digest x", "x" * 5000, "Bearer \xff"])

@@ -242,7 +242,10 @@ def test_waitress_refuses_with_problems() -> None:
                 assert response.status == status
                 assert response.headers["Content-Type"] == "application/problem+json"
                 assert response.headers["X-Content-Type-Options"] == "nosniff"
-                assert json.loads(response.read())["status"] == status
+                body = response.read()
+                assert json.loads(body)["status"] == status
+                assert body.endswith(b"}\n")
+                assert (b"send fewer or shorter" in body) == (status == 431)
 
 
 def test_a_busy_port_is_one_sentence() -> None:

@@ -98,6 +98,25 @@ def test_sigterm_saves_and_says_how_to_go_on(shapes: Path, tmp_path: Path) -> No
     assert not (output / "bundle").exists()
 
 
+def test_a_moved_folder_keeps_its_best_checkpoints(shapes: Path, tmp_path: Path) -> None:
+    config, begun, moved = recipe(tmp_path, shapes), tmp_path / "begun", tmp_path / "moved"
+    command = ["--config", config, "--checkpoints.keep=2", "--model.learning_rate=0"]  # no later epoch is better
+    command += ["--model.encoder_learning_rate=0"]
+    assert train(*command, "--output", begun) == 0
+    begun.rename(moved)
+    assert train(*command, "--output", moved, "--resume", "--trainer.max_epochs=2") == 0
+    callbacks = torch.load(moved / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
+    states = [state for name, state in callbacks.items() if "ModelCheckpoint" in name or "KeptCheckpoints" in name]
+    assert len(states) == 2
+    folder = moved / "checkpoints"
+    for state in states:
+        assert Path(state["dirpath"]) == folder
+        assert {Path(file).parent for file in [state["best_model_path"], *state["best_k_models"]]} == {folder}
+        assert all(Path(file).is_file() for file in state["best_k_models"])
+        assert float(state["best_model_score"]) == column(moved, "cider", "metrics.001.csv")[0]
+    assert sorted(len(state["best_k_models"]) for state in states) == [1, 2]  # one of both epochs
+
+
 def test_resume_begins_where_there_is_no_checkpoint(shapes: Path, tmp_path: Path) -> None:
     assert train("--config", recipe(tmp_path, shapes), "--output", tmp_path / "run", "--resume") == 0
     assert (tmp_path / "run" / "bundle" / "model.json").is_file()

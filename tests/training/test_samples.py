@@ -45,7 +45,8 @@ class Lose(Callback):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of tensorboard's own reader
-@pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*LeafSpec.*is deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*in eval mode at the start of training.*")
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.*is deprecated:FutureWarning")
 def test_a_sample_that_has_gone_is_left_out(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
