@@ -108,7 +108,9 @@ def read_pictures(request: Request, settings: Settings) -> list[Picture]:
         )
     if not request.mimetype_params.get("boundary"):
         raise Problem(
-            400, "The form has no boundary: leave Content-Type to your client; it adds the boundary.", kind="bad-request"
+            400,
+            "The form has no boundary: leave Content-Type to your client; it adds the boundary.",
+            kind="bad-request",
         )
     for name in request.files:
         if name != FIELD:
@@ -120,7 +122,7 @@ def read_pictures(request: Request, settings: Settings) -> list[Picture]:
     pictures = [picture for picture, file in zip(pictures, files, strict=True) if file.filename or picture.data]
     if not pictures:
         if (text := request.form.get(FIELD)) is not None:
-            if re.match(r"\s*https?:", text, re.IGNORECASE):
+            if re.match(r"\s*[a-z][a-z0-9+.-]*://", text, re.IGNORECASE):
                 raise remote_picture(f"the field {FIELD}")
             raise Problem(
                 422, f"The field {FIELD} holds text, not a file; with curl write {FIELD}=@a.jpg.", kind="no-picture"

@@ -138,7 +138,10 @@ class Problem(Exception):
 
 
 def problem_body(status: int, detail: str, *, kind: str | None = None, instance: str | None = None) -> bytes:
-    """The JSON of one problem, UTF-8, in the form of every other answer. `kind` is a name of `TYPES`; by default the general type of the status."""
+    """The JSON of one problem, UTF-8, as compact as every other answer.
+
+    `kind` is a name of `TYPES`; by default the general type of the status.
+    """
     found = TYPES[kind] if kind is not None else _BY_STATUS.get(status)
     body = {
         "type": found.uri if found is not None else "about:blank",  # RFC 9457: as much as the status says, no more

@@ -14,7 +14,7 @@ import click
 import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
-from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, Namespace
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.plugins.io import CheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
@@ -87,7 +87,7 @@ def set_aside(output: Path, *, resumes: bool) -> None:
         log.rename(output / f"metrics.{len(earlier) + 1:03}.csv")
 
 
-def _refuse_half_a_run(trainer: Namespace) -> None:
+def _refuse_half_a_run(trainer: Any) -> None:
     """Refuse the settings of a run without an end (Lightning's is after 1,000 epochs), or without whole validations.
 
     Raises:

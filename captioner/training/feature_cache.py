@@ -1,18 +1,20 @@
 """FeatureCache: what a frozen encoder sees in each picture, computed once.
 
-One memory-mapped file of float16, (images, P, C), with a small JSON file beside it that says how far it has come. The
-file's name is a digest of the encoder's weights, the preprocessing and the pictures' names, sizes and times, so that a
-change of any of them makes another file.
+One memory-mapped file of float16, (images, P, C), with a small JSON file beside it that says how far it has come, and
+one that is locked by the run that fills it. The file's name is a digest of the encoder's weights, the preprocessing and
+the pictures' names, sizes and times, so that a change of any of them makes another file.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import itertools
 import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -67,12 +69,32 @@ def cache_features(
     shape = (len(images), places, model.encoder.channels)
     key = _key(model, engine.precision, preprocessing, images)
     file, progress = directory / f"{key}.float16", directory / f"{key}.json"
-    whole = file.is_file() and file.stat().st_size == 2 * math.prod(shape)  # it has its full size from the start
-    done = int(json.loads(progress.read_text())["done"]) if whole and progress.is_file() else 0
+    done = _done(file, progress, shape)
     if done < len(images):
         _announce(file, shape, done)
-        _fill(engine, preprocessing, images, file, progress, shape, done)
+        with _alone(file.with_suffix(".lock")):
+            done = _done(file, progress, shape)  # another run may have filled it meanwhile
+            if done < len(images):
+                _fill(engine, preprocessing, images, file, progress, shape, done)
     return FeatureCache(file, shape)
+
+
+def _done(file: Path, progress: Path, shape: tuple[int, int, int]) -> int:
+    """How many pictures are in the cache."""
+    whole = file.is_file() and file.stat().st_size == 2 * math.prod(shape)  # it has its full size from the start
+    return int(json.loads(progress.read_text())["done"]) if whole and progress.is_file() else 0
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Keep other runs from the same cache; the lock ends with the process that has it."""
+    with lock.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            click.echo(f"feature cache {lock.with_suffix('.float16')}: another run fills it, waiting", err=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _key(model: CaptionModel, precision: str, preprocessing: Preprocessing, images: Sequence[Path]) -> str:

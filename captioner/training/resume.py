@@ -66,7 +66,10 @@ class Checkpoints(Checkpoint):
     def on_load_checkpoint(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep them until training begins: what is prepared before may draw what it likes; find a moved folder's best."""
+        """Keep them until training begins: what is prepared before may draw what it likes.
+
+        Of a folder that was moved, Lightning gets the paths of today.
+        """
         follow_moved_folder(checkpoint.get("callbacks", {}), self._file(trainer).parent)
         self._random = checkpoint.get("random", [])
         self._saved_step = checkpoint["global_step"]

@@ -59,6 +59,12 @@ def test_errors(remote: Client, stream: bool) -> None:
         list(remote.generate(model="llava", prompt="Why is the sky blue?", stream=stream))
 
 
+def test_chat_is_not_served(remote: Client) -> None:
+    with pytest.raises(ollama.ResponseError) as raised:
+        remote.chat(model="llava", messages=[{"role": "user", "content": "What?"}])
+    assert raised.value.status_code == 404
+
+
 def test_loading_ahead(remote: Client) -> None:
     assert remote.generate(model="llava").done_reason == "load"
 

@@ -43,7 +43,10 @@ def test_chat(remote: Client, picture: bytes) -> None:
         model="gpt-x",
         messages=[system, message(data_url(b"other")), earlier, message(data_url(picture))],
         temperature=0,
+        n=2,
+        max_tokens=1,
     )
+    assert len(answer.choices) == 1
     assert answer.choices[0].message.content == make_caption(1).text
     assert answer.choices[0].finish_reason == "stop"
     assert answer.model == "fake"

@@ -54,12 +54,16 @@ def test_every_error_type() -> None:
 
 
 def test_every_metric() -> None:
-    families = Metrics().registry.collect()
+    families = list(Metrics().registry.collect())
     names = {family.name + ("_total" if family.type == "counter" else "") for family in families}
     found = set(sections("Metrics"))
     ours = {name for name in found if name.startswith("captioner_")}
     assert ours == {name for name in names if name.startswith("captioner_")}
     assert names <= found  # those of the process are Linux's
+    counts = [family for family in families if family.name.startswith("captioner_") and family.type != "gauge"]
+    created = {family.name for family in counts for sample in family.samples if sample.name.endswith("_created")}
+    assert created == {family.name for family in counts if family.samples}
+    assert created
 
 
 def test_every_log_field(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

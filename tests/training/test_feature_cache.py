@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,6 +64,32 @@ def test_it_holds_what_the_encoder_sees(
         assert features.shape == (9, 128)
         wanted = expected(bundle, pictures[index], draw)
         torch.testing.assert_close(features.float(), wanted, atol=1e-3 * float(wanted.abs().max()), rtol=0)
+
+
+def test_a_second_run_waits_for_the_one_that_fills_the_cache(
+    cached: Callable[[], FeatureCache], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = cached()
+    (lock,), (progress,) = (tmp_path / "cache").glob("*.lock"), (tmp_path / "cache").glob("*.json")
+    (features,) = (tmp_path / "cache").glob("*.float16")
+    before = features.stat().st_mtime_ns
+    progress.write_text('{"done": 32}')
+    capsys.readouterr()
+    told = ""
+    with lock.open() as file, ThreadPoolExecutor() as threads:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as another run does
+        second = threads.submit(cached)
+        deadline = time.monotonic() + 60
+        while "another run fills it, waiting" not in told and time.monotonic() < deadline and not second.done():
+            time.sleep(0.01)
+            told += capsys.readouterr().err
+        waits = not second.done()
+        progress.write_text(json.dumps({"done": NUMBER}))  # it comes to its end
+        fcntl.flock(file, fcntl.LOCK_UN)
+        assert waits
+        assert torch.equal(second.result(timeout=60)[39], first[39])
+    assert "another run fills it, waiting" in told
+    assert features.stat().st_mtime_ns == before  # nothing was computed again
 
 
 def test_its_size_is_announced_and_it_is_opened_silently_the_next_time(
