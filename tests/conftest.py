@@ -18,7 +18,6 @@ from PIL import Image
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest file, which trains a model, begins first, so that no worker waits for it at the end."""
     items.sort(key=lambda item: item.path.name != "test_three_doors.py")
