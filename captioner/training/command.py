@@ -96,9 +96,9 @@ def _refuse_half_a_run(trainer: Any) -> None:
     if trainer["max_epochs"] is None and trainer["max_steps"] == -1 and trainer["max_time"] is None:
         raise ConfigurationError("nothing says when the run ends: give --trainer.max_epochs, such as 20")
     limit = trainer["limit_val_batches"]
-    if limit is not None and not (isinstance(limit, float) and limit == 1.0):  # the whole number 1 is one batch
+    if limit is not None:  # also 1: one batch if it is read as a whole number, all of them if not
         raise ConfigurationError(
-            f"trainer.limit_val_batches is {limit}, but validation chooses the weights by all of the development "
+            f"trainer.limit_val_batches is {limit:g}, but validation chooses the weights by all of the development "
             "split: leave it out"
         )
 

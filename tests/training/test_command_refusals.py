@@ -80,6 +80,7 @@ def test_settings_that_cannot_work_end_with_1_and_one_line(
     [
         ("--trainer.max_epochs=null", "nothing says when the run ends: give --trainer.max_epochs, such as 20"),
         ("--trainer.limit_val_batches=0.5", "trainer.limit_val_batches is 0.5, but validation chooses the weights"),
+        ("--trainer.limit_val_batches=1", "trainer.limit_val_batches is 1, but validation chooses the weights"),
     ],
 )
 def test_half_a_run_is_refused_before_it_begins(
