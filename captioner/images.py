@@ -37,6 +37,7 @@ from PIL import (
 
 from captioner.errors import ConfigurationError, ImageError, ImageTooLarge, UnreadableImage
 from captioner.formats import recognise
+from captioner.pieces import check_pieces
 
 ImageSource = bytes | str | os.PathLike[str]
 
@@ -110,7 +111,7 @@ def read_image(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> Ima
         A Pillow image in mode RGB, turned as its EXIF orientation says.
 
     Raises:
-        UnreadableImage: no such file, no picture, or a truncated or damaged one.
+        UnreadableImage: no such file, no picture, a truncated or damaged one, or one of too many pieces.
         UnsupportedFormat: a picture or document in a format that is not read here.
         ImageTooLarge: more bytes or pixels than the limits allow.
     """
@@ -118,6 +119,7 @@ def read_image(source: ImageSource, limits: ImageLimits = DEFAULT_LIMITS) -> Ima
     if len(data) > limits.max_bytes:
         raise _too_many_bytes(limits.max_bytes)
     format_name = recognise(data)
+    check_pieces(data, format_name)
     try:
         with _quiet():
             return _decode(data, format_name, limits.max_pixels)

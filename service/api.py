@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 from captioner.captions import CaptionRow, FailureRow, Judged, Outcome
 from captioner.decoding.options import DecodingOptions
 from service import samples
-from service.bodies import caption_bodies, query_schemas, score_bodies
+from service.bodies import ENCODED_PROBLEMS, UPLOAD_PROBLEMS, caption_bodies, query_schemas, score_bodies
 from service.captioning import Captioning, Engine
 from service.intake import read_caption_request
 from service.operations import JSON, Operation, documented
@@ -22,20 +22,6 @@ from service.settings import Settings
 
 PICTURES = "Captions and scores"
 OPERATIONS = "Operations"
-# What may be wrong with the pictures of a request, in any of its forms, and with the JSON that holds them.
-PICTURE_PROBLEMS = (
-    "invalid-json",
-    "length-required",
-    "too-many-pictures",
-    "image-too-large",
-    "unsupported-media-type",
-    "unsupported-format",
-    "invalid-field",
-    "unreadable-image",
-    "no-picture",
-    "invalid-picture",
-    "remote-picture",
-)
 
 
 class Timings(TypedDict):
@@ -86,23 +72,19 @@ class StatusAnswer(TypedDict):
     status: str
 
 
+MODEL = Operation(tag=PICTURES, answer={JSON: ModelAnswer}, examples=("curl {url}/v1/model",), sample=samples.MODEL)
+HEALTHZ = Operation(tag=OPERATIONS, answer={JSON: StatusAnswer}, examples=("curl {url}/healthz",))
+READYZ = Operation(
+    tag=OPERATIONS, answer={JSON: StatusAnswer}, problems=("unavailable",), examples=("curl {url}/readyz",)
+)
+
+
 def create_blueprint(captioning: Captioning, settings: Settings, ready: Callable[[], bool]) -> Blueprint:
     """POST /v1/captions, POST /v1/score, GET /v1/model, /healthz (the process lives), /readyz (it takes requests)."""
     api = Blueprint("api", __name__)
-    defaults = captioning.engine.options
 
     @api.post("/v1/captions")
-    @documented(
-        Operation(
-            tag=PICTURES,
-            query=query_schemas(defaults, settings),
-            body=caption_bodies(defaults, settings),
-            answer={JSON: CaptionAnswer},
-            problems=(*PICTURE_PROBLEMS, "decoding-error"),
-            examples=samples.CAPTION_COMMANDS,
-            sample=samples.CAPTIONS,
-        )
-    )
+    @documented(_captions_operation(captioning.engine.options, settings))
     def captions() -> Response:
         """Captions of one or many pictures.
 
@@ -110,70 +92,32 @@ def create_blueprint(captioning: Captioning, settings: Settings, ready: Callable
         each of them once. One row a picture, in the order of the request: among many, a bad picture is a row with its
         error; a request for one picture fails with it.
         """
-        started = time.monotonic()
-        # The place comes first: a full service does not take apart a body that it will refuse. The server has received
-        # the body by then; `Settings.max_held_bytes` bounds what that takes.
-        with captioning.place():
-            asked = read_caption_request(request, captioning.engine.options, settings)
-            outcomes = captioning.outcomes(asked.pictures, asked.options)
-        _raise_only(outcomes)
-        rows = captioning.rows(asked.pictures, outcomes)
-        if asked.attention:
-            rows = [_with_attention(row, outcome) for row, outcome in zip(rows, outcomes, strict=True)]
-        return jsonify({"captions": rows, "timings": _timings(started)})
+        return _captions(captioning, settings)
 
     @api.post("/v1/score")
-    @documented(
-        Operation(
-            tag=PICTURES,
-            body=score_bodies(settings),
-            answer={JSON: ScoreAnswer},
-            problems=(*PICTURE_PROBLEMS, "too-many-sentences"),
-            examples=samples.SCORE_COMMANDS,
-            sample=samples.SCORES,
-        )
-    )
+    @documented(_score_operation(settings))
     def score() -> Response:
         """How well given sentences fit given pictures.
 
         A score is the mean log-probability of a word. Compare sentences on one picture with it; it says little about
         one sentence on two pictures.
         """
-        started = time.monotonic()
-        with captioning.place():
-            asked = read_score_request(request, settings)
-            judged = captioning.judged(asked.pictures, asked.sentences)
-        _raise_only(judged)
-        rows = [
-            score_row(each, image=picture.name, model=captioning.engine.model)
-            for picture, each in zip(asked.pictures, judged, strict=True)
-        ]
-        answer: ScoreAnswer = {"scores": rows, "timings": _timings(started)}
-        return jsonify(answer)
+        return _scores(captioning, settings)
 
     @api.get("/v1/model")
-    @documented(
-        Operation(tag=PICTURES, answer={JSON: ModelAnswer}, examples=("curl {url}/v1/model",), sample=samples.MODEL)
-    )
+    @documented(MODEL)
     def model() -> Response:
         """The model: its name, digest, licence, scores and decoding options."""
         return jsonify(describe(captioning.engine))
 
     @api.get("/healthz")
-    @documented(Operation(tag=OPERATIONS, answer={JSON: StatusAnswer}, examples=("curl {url}/healthz",)))
+    @documented(HEALTHZ)
     def healthz() -> Response:
         """The process lives. Open to everyone."""
         return jsonify({"status": "ok"})
 
     @api.get("/readyz")
-    @documented(
-        Operation(
-            tag=OPERATIONS,
-            answer={JSON: StatusAnswer},
-            problems=("unavailable",),
-            examples=("curl {url}/readyz",),
-        )
-    )
+    @documented(READYZ)
     def readyz() -> Response:
         """The service takes requests; 503 when it stops. Open to everyone."""
         if not ready():
@@ -181,6 +125,57 @@ def create_blueprint(captioning: Captioning, settings: Settings, ready: Callable
         return jsonify({"status": "ready"})
 
     return api
+
+
+def _captions_operation(defaults: DecodingOptions, settings: Settings) -> Operation:
+    return Operation(
+        tag=PICTURES,
+        query=query_schemas(defaults, settings),
+        body=caption_bodies(defaults, settings),
+        answer={JSON: CaptionAnswer},
+        problems=(*UPLOAD_PROBLEMS, *ENCODED_PROBLEMS, "decoding-error"),
+        examples=samples.CAPTION_COMMANDS,
+        sample=samples.CAPTIONS,
+    )
+
+
+def _score_operation(settings: Settings) -> Operation:
+    return Operation(
+        tag=PICTURES,
+        body=score_bodies(settings),
+        answer={JSON: ScoreAnswer},
+        problems=(*UPLOAD_PROBLEMS, *ENCODED_PROBLEMS, "too-many-sentences"),
+        examples=samples.SCORE_COMMANDS,
+        sample=samples.SCORES,
+    )
+
+
+def _captions(captioning: Captioning, settings: Settings) -> Response:
+    started = time.monotonic()
+    # The place comes first: a full service does not take apart a body that it will refuse. The server has received
+    # the body by then; `Settings.max_held_bytes` bounds what that takes.
+    with captioning.place():
+        asked = read_caption_request(request, captioning.engine.options, settings)
+        outcomes = captioning.outcomes(asked.pictures, asked.options)
+    _raise_only(outcomes)
+    rows = captioning.rows(asked.pictures, outcomes)
+    if asked.attention:
+        rows = [_with_attention(row, outcome) for row, outcome in zip(rows, outcomes, strict=True)]
+    return jsonify({"captions": rows, "timings": _timings(started)})
+
+
+def _scores(captioning: Captioning, settings: Settings) -> Response:
+    started = time.monotonic()
+    with captioning.place():
+        asked = read_score_request(request, settings)
+        judged = captioning.judged(asked.pictures, asked.sentences)
+    _raise_only(judged)
+    rows = [
+        score_row(each, image=picture.name, model=captioning.engine.model)
+        for picture, each in zip(asked.pictures, judged, strict=True)
+    ]
+    answer: ScoreAnswer = {"scores": rows, "timings": _timings(started)}
+    return jsonify(answer)
 
 
 def _raise_only(found: Sequence[Outcome] | Sequence[Judged]) -> None:

@@ -6,14 +6,16 @@ import io
 from collections.abc import Callable
 from typing import IO
 
-from flask import Flask, Request, Response
+from flask import Flask, Request, Response, request
 from flask.json.provider import DefaultJSONProvider
 
 from service import api, cross_origin, documentation, keys, logs, page, problems
 from service.captioning import Engine
 from service.compatibility import huggingface, max_caption_generator, ollama, openai_chat, photoprism
+from service.encoded import shown
 from service.intake import OPTIONS
 from service.metrics import MeasuredCaptioning, Metrics
+from service.problems import Problem
 from service.scoring import MAX_SENTENCES
 from service.settings import Settings
 
@@ -89,6 +91,7 @@ def create_app(
     cross_origin.register(app, settings)
     keys.register(app, settings)
     metrics.register(app)
+    app.before_request(_refuse_encoded_bodies)
     captioning = MeasuredCaptioning(captioner, settings, metrics)
     app.extensions["captioner"] = captioning
     app.register_blueprint(api.create_blueprint(captioning, settings, ready))
@@ -99,6 +102,18 @@ def create_app(
     problems.register(app)
     app.after_request(_secure)
     return app
+
+
+def _refuse_encoded_bodies() -> None:
+    """A compressed body would be read as if it were not, and a small one may unfold to gigabytes."""
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    if request.method == "POST" and encoding not in ("", "identity"):
+        raise Problem(
+            415,
+            f"The body is encoded ({shown(encoding)}), which is not read here: send it uncompressed, without "
+            "Content-Encoding.",
+            headers={"Accept-Encoding": "identity"},  # RFC 9110, 15.5.16
+        )
 
 
 def _secure(response: Response) -> Response:

@@ -1,4 +1,4 @@
-"""The bodies that our own routes take, as JSON Schemas by media type."""
+"""The bodies that our own routes take, as JSON Schemas by media type, and what may be wrong with their pictures."""
 
 from __future__ import annotations
 
@@ -22,6 +22,18 @@ ENCODED: Schema = {
     "contentEncoding": "base64",
     "description": "A picture in base64, or in a data: URL with base64.",
 }
+# What may be wrong with the pictures of a request, however they come; in a form or a raw body; and in JSON.
+_PICTURE_PROBLEMS = (
+    "length-required",
+    "image-too-large",
+    "unsupported-format",
+    "invalid-field",
+    "unreadable-image",
+    "no-picture",
+    "remote-picture",
+)
+UPLOAD_PROBLEMS = (*_PICTURE_PROBLEMS, "too-many-pictures", "unsupported-media-type")
+ENCODED_PROBLEMS = (*_PICTURE_PROBLEMS, "invalid-json", "invalid-picture")
 
 
 def query_schemas(defaults: DecodingOptions, settings: Settings) -> dict[str, Schema]:

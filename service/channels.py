@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -21,10 +22,12 @@ from waitress.task import ErrorTask, WSGITask
 from waitress.utilities import Error
 
 from service.app import SECURITY_HEADERS
+from service.cross_origin import readable
 from service.problems import DETAILS, MEDIA_TYPE, problem_body
 from service.settings import Settings
 
 COUNT_SECONDS = 0.05
+_ORIGIN = re.compile(rb"^origin:[ \t]*([^\r\n]*?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 
 
 class _Answer(WSGITask):  # type: ignore[misc]  # waitress publishes no types
@@ -47,6 +50,9 @@ class _Refusal(ErrorTask):  # type: ignore[misc]
         self.status = f"{status} {self.request.error.reason}"
         request_id = self.channel.on_refusal(status)
         self.response_headers = [("Content-Type", MEDIA_TYPE), ("X-Request-ID", request_id), *SECURITY_HEADERS.items()]
+        if origins := self.channel.cors_origins:  # a page shall be able to read why it was refused
+            readers = readable(self.request.headers.get("ORIGIN"), origins)
+            self.response_headers += [("Vary", "Origin"), *readers.items()]
         if status == 503:
             self.response_headers.append(("Retry-After", str(self.channel.retry_after_seconds)))
         self.set_close_on_finish()
@@ -60,7 +66,7 @@ class _Full(Error):  # type: ignore[misc]
 
 
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
-    """Refuses the rest of a body for which there is no room."""
+    """Refuses the rest of a body for which there is no room, and knows from which origin a refused request comes."""
 
     completed: bool
 
@@ -73,7 +79,11 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
             self.error = _Full("")
             self.completed = True
             return len(data)
+        head = self.header_plus + data if self.body_rcv is None else b""
         consumed: int = super().received(data)
+        # Waitress gives up before it has read the headers of a request that is broken or too long in them.
+        if self.error is not None and (found := _ORIGIN.search(head.partition(b"\r\n\r\n")[0])):
+            self.headers["ORIGIN"] = found[1].decode("latin-1")
         return consumed
 
 
@@ -123,6 +133,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         """
         super().__init__(server, connection, address, adjustments, map=map)
         self.retry_after_seconds = settings.retry_after_seconds
+        self.cors_origins = settings.cors_origins
         self.on_refusal = on_refusal
         self.parser_class = functools.partial(_Parser, has_room=room.takes)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from flask import Flask, Response, request
 
 from service.settings import Settings
@@ -11,6 +13,13 @@ SENT_HEADERS = "Authorization, Content-Type, X-API-Key, X-Request-ID, traceparen
 READ_HEADERS = "Retry-After, X-Request-ID"
 METHODS = "GET, POST"
 PREFLIGHT_SECONDS = 600
+
+
+def readable(origin: str | None, allowed: Collection[str]) -> dict[str, str]:
+    """The headers with which a browser lets a page of `origin` read an answer; none for an origin not `allowed`."""
+    if origin is None or origin not in allowed:
+        return {}
+    return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": READ_HEADERS}
 
 
 def register(app: Flask, settings: Settings) -> None:
@@ -25,13 +34,11 @@ def register(app: Flask, settings: Settings) -> None:
 
     def allow(response: Response) -> Response:
         response.vary.add("Origin")
-        if request.origin in allowed:
-            response.headers["Access-Control-Allow-Origin"] = request.origin
-            response.headers["Access-Control-Expose-Headers"] = READ_HEADERS
-            if request.method == "OPTIONS":
-                response.headers["Access-Control-Allow-Methods"] = METHODS
-                response.headers["Access-Control-Allow-Headers"] = SENT_HEADERS
-                response.headers["Access-Control-Max-Age"] = str(PREFLIGHT_SECONDS)
+        response.headers.update(readable(request.origin, allowed))
+        if request.origin in allowed and request.method == "OPTIONS":
+            response.headers["Access-Control-Allow-Methods"] = METHODS
+            response.headers["Access-Control-Allow-Headers"] = SENT_HEADERS
+            response.headers["Access-Control-Max-Age"] = str(PREFLIGHT_SECONDS)
         return response
 
     app.before_request(preflight)

@@ -25,6 +25,7 @@ SHOWN_LENGTH = 40
 
 # A string, ended or not, as one piece and without backtracking; or what opens, closes or separates values.
 _PIECES = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{},:]', re.DOTALL)
+_ADDRESS = re.compile(r"\s*(?!data:)[a-z][a-z0-9+.-]*:|\s*//", re.IGNORECASE)
 _DATA_URL = re.compile(r"data:([^,;]*)((?:;[^,;]*)*),", re.IGNORECASE)
 
 
@@ -36,6 +37,14 @@ def remote_picture(where: str = "") -> Problem:
         f"This service fetches nothing{what}: send the image itself, as a file, as base64 or as a data: URL.",
         kind="remote-picture",
     )
+
+
+def holds_address(value: object) -> bool:
+    """Whether a JSON value is an address, or has one inside."""
+    if isinstance(value, str):
+        return _ADDRESS.match(value[:MAX_NAME_LENGTH]) is not None
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(map(holds_address, inside))
 
 
 def read_json(request: Request) -> dict[str, Any]:
@@ -68,13 +77,15 @@ def read_encoded(text: object, *, name: str, where: str) -> Picture:
     Raises a 422 `Problem` for anything else; an address of any scheme gets the sentence of `remote_picture`.
     """
     if not isinstance(text, str):
+        if holds_address(text):  # such as {"url": ...}
+            raise remote_picture(where)
         raise Problem(422, f"{where} must be a string: base64 or a data: URL.", kind="invalid-picture")
     media_type, encoded = "", text
     if match := _DATA_URL.match(text[:MAX_NAME_LENGTH]):
         if not match[2].lower().endswith(";base64"):
             raise Problem(422, f"{where} is a data: URL without ;base64.", kind="invalid-picture")
         media_type, encoded = match[1].strip().lower(), text[match.end() :]
-    elif re.match(r"\s*(?!data:)[a-z][a-z0-9+.-]*:|\s*//", text[:MAX_NAME_LENGTH], re.IGNORECASE):
+    elif holds_address(text):
         raise remote_picture(where)
     try:
         if len(encoded) % 4 or encoded.endswith("==="):  # b64decode lets "AAAA=" pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, get_type_hints
 
 from flask import Request
@@ -13,7 +13,7 @@ from werkzeug.datastructures import FileStorage, MultiDict
 from captioner.decoding.options import DecodingOptions
 from captioner.errors import DecodingError, UnreadableImage
 from service.captioning import Picture
-from service.encoded import MAX_NAME_LENGTH, read_encoded, read_json, remote_picture, shown
+from service.encoded import MAX_NAME_LENGTH, holds_address, read_encoded, read_json, remote_picture, shown
 from service.problems import Problem
 from service.settings import Settings
 
@@ -21,30 +21,15 @@ FIELD = "image"
 IMAGES = "images"  # the member of a JSON body
 ATTENTION = "attention"
 ADDRESSES = frozenset({FIELD, IMAGES, "url", "urls", "image_url"})  # as text, these can only name a picture
-_MOST = 10**9  # of a whole number, beyond every option's own bounds
-
-
-def _whole(text: str) -> int:
-    # int() also reads "1_000", other alphabets' digits and surrounding spaces; an option is plain digits.
-    if not re.fullmatch(r"-?[0-9]{1,9}", text):
-        raise ValueError(text)
-    return int(text)
-
-
-def _number(text: str) -> float:
-    # As JSON writes it: programs send 0.7000000000000001 and 1e-05.
-    if not re.fullmatch(r"-?[0-9]{1,9}(\.[0-9]{1,32})?([eE][-+]?[0-9]{1,3})?", text):
-        raise ValueError(text)
-    return float(text)
-
-
-# One for each type of a field of DecodingOptions, and what to say of a text that it refuses.
-_READERS: dict[type, tuple[Callable[[str], int | float], str]] = {
-    int: (_whole, "a whole number"),
-    float: (_number, "a number"),
+_ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+# Each option and the type of its numbers.
+OPTIONS: dict[str, type[int] | type[float]] = get_type_hints(DecodingOptions)
+# For each type of a number: how a query or a form writes it, and what to say of anything else. float() and int() also
+# read "1_000", other alphabets' digits and surrounding spaces; JSON, and so every program, does not write these.
+_NUMBERS: dict[type, tuple[re.Pattern[str], str]] = {
+    int: (re.compile(r"-?[0-9]+"), "a whole number"),
+    float: (re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?"), "a number"),
 }
-_KINDS: dict[str, type] = get_type_hints(DecodingOptions)
-OPTIONS = {name: _READERS[kind] for name, kind in _KINDS.items()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,8 +56,9 @@ def read_caption_request(request: Request, defaults: DecodingOptions, settings: 
             pictures=pictures, options=_from_texts(given, {}, defaults, settings), attention=attention
         )
     body = read_json(request)
-    pictures = read_json_pictures(body, settings)
     given = _texts(request)
+    refuse_addresses(given)
+    pictures = read_json_pictures(body, settings)
     for name in given:
         if name in body:
             raise _invalid(f"{name} is given in the address and in the body; give it once.")
@@ -100,7 +86,7 @@ def read_pictures(request: Request, settings: Settings) -> list[Picture]:
     if request.content_length is None:
         raise Problem(411, "Send the body with a Content-Length.")
     if request.mimetype.startswith("image/"):
-        return [Picture(name=FIELD, data=request.get_data(cache=False), media_type=request.mimetype)]
+        return [read_raw(request)]
     if request.mimetype != "multipart/form-data":
         raise Problem(
             415,
@@ -122,13 +108,28 @@ def read_pictures(request: Request, settings: Settings) -> list[Picture]:
     pictures = [picture for picture, file in zip(pictures, files, strict=True) if file.filename or picture.data]
     if not pictures:
         if (text := request.form.get(FIELD)) is not None:
-            if re.match(r"\s*[a-z][a-z0-9+.-]*://", text, re.IGNORECASE):
+            if _ADDRESS.match(text):
                 raise remote_picture(f"the field {FIELD}")
             raise Problem(
                 422, f"The field {FIELD} holds text, not a file; with curl write {FIELD}=@a.jpg.", kind="no-picture"
             )
+        refuse_addresses((*request.form, *request.args))
         raise Problem(422, f"There is no picture in the request; send one in the field {FIELD}.", kind="no-picture")
     return pictures
+
+
+def read_raw(request: Request) -> Picture:
+    """The picture that is the whole body. Raises a 422 `Problem` for an address."""
+    data = request.get_data(cache=False)
+    if _ADDRESS.match(data[:MAX_NAME_LENGTH].decode("latin-1")):
+        raise remote_picture("the body")
+    return Picture(name=FIELD, data=data, media_type=request.mimetype)
+
+
+def refuse_addresses(names: Iterable[str]) -> None:
+    """Raise a 422 `Problem` if a field or a parameter among the `names` can only be there to name a picture."""
+    if any(name in ADDRESSES for name in names):
+        raise remote_picture()
 
 
 def read_json_pictures(body: dict[str, Any], settings: Settings) -> list[Picture]:
@@ -136,7 +137,10 @@ def read_json_pictures(body: dict[str, Any], settings: Settings) -> list[Picture
 
     Among many, a string that is no picture fails alone: its picture has the error. Raises as `read_pictures`.
     """
+    refuse_addresses(body.keys() - {FIELD, IMAGES})
     if FIELD in body:
+        if holds_address(body[FIELD]):
+            raise remote_picture(FIELD)
         raise _invalid(f"{FIELD!r} is no field here; name it {IMAGES}.")
     images: object = body.pop(IMAGES, None)
     if images is None or images == []:
@@ -144,6 +148,8 @@ def read_json_pictures(body: dict[str, Any], settings: Settings) -> list[Picture
     if isinstance(images, str):
         images = [images]
     if not isinstance(images, list):
+        if holds_address(images):
+            raise remote_picture(IMAGES)
         raise Problem(422, f"{IMAGES} must be a list of strings: base64 or data: URLs.", kind="invalid-picture")
     _check_number(len(images), settings)
     pictures = []
@@ -173,32 +179,36 @@ def _from_texts(
     texts: Mapping[str, str], members: Mapping[str, Any], defaults: DecodingOptions, settings: Settings
 ) -> DecodingOptions:
     """Options over `defaults` from `texts` of a query or a form and from `members` of a JSON body."""
-    values: dict[str, int | float] = {}
+    refuse_addresses((*texts, *members))
+    values: dict[str, Any] = {}
     for name in (*texts, *members):
-        if name in ADDRESSES:
-            raise remote_picture()
         if name not in OPTIONS:
             raise _invalid(f"{shown(name)} is no option; the options are {', '.join((*OPTIONS, ATTENTION))}.")
-        read, kind = OPTIONS[name]
-        try:
-            values[name] = read(texts[name]) if name in texts else _json_number(members[name], _KINDS[name])
-        except ValueError:
-            value = texts[name] if name in texts else members[name]
-            raise _invalid(f"{name} is {shown(value)}; it must be {kind}.") from None
-    # The library sets no upper bounds; a service that strangers can reach must.
-    for name, most in (("beam_size", settings.max_beam_size), ("max_length", settings.max_words)):
-        if values.get(name, 0) > most:
-            raise DecodingError(f"{name} is {values[name]}; this service allows at most {most}.")
-    return dataclasses.replace(defaults, **values)  # type: ignore[arg-type]  # each reader returns its field's type
+        form, _ = _NUMBERS[OPTIONS[name]]
+        given = texts[name] if name in texts else members[name]
+        # float() takes thousands of digits as well, int() refuses them.
+        number = float(given) if name in texts and form.fullmatch(given) else given
+        values[name] = _option(name, number, given, settings.option_bounds[name])
+    return dataclasses.replace(defaults, **values)
 
 
-def _json_number(value: object, kind: type) -> int | float:
-    """A number of a JSON body; JSON knows no difference between 3 and 3.0. Raises `ValueError` for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -_MOST < value < _MOST:
-        raise ValueError(value)
-    if kind is int and value != int(value):
-        raise ValueError(value)
-    return int(value) if kind is int else float(value)
+def _option(name: str, number: object, given: object, bounds: tuple[int, int]) -> int | float:
+    """The number of an option, `given` by its sender in other words, within the `bounds` of this service.
+
+    The library's own bounds are wider; its sentences would name numbers that are refused here.
+    """
+    kind = OPTIONS[name]
+    _, described = _NUMBERS[kind]
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise _invalid(f"{name} is {shown(given)}; it must be {described}.")
+    least, most = bounds
+    if number > most:
+        raise DecodingError(f"{name} is {shown(given)}, which is too large: send {described}, at most {most}.")
+    if number < least:
+        raise DecodingError(f"{name} is {shown(given)}, which is too small: send {described}, at least {least}.")
+    if number != kind(number):  # JSON knows no difference between 3 and 3.0
+        raise _invalid(f"{name} is {shown(given)}; it must be {described}.")
+    return kind(number)
 
 
 def _truth(text: str) -> bool:

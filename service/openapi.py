@@ -36,7 +36,7 @@ letters, digits, dots, dashes and underscores. GET routes answer HEAD as well, a
 """
 # Problems that any request may meet, and those of a request with a body.
 EVERYWHERE = ("bad-request", "headers-too-large", "internal-error", "not-implemented")
-WITH_BODY = ("request-too-large", "too-many-requests", "unavailable")
+WITH_BODY = ("request-too-large", "unsupported-media-type", "too-many-requests", "unavailable")
 # What the server says before a route is found, so in its own form.
 BY_SERVER = ("bad-request", "request-too-large", "headers-too-large", "not-implemented", "unavailable")
 ONLY_BY_SERVER = ("headers-too-large", "not-implemented")

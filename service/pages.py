@@ -6,7 +6,7 @@ from pathlib import Path
 
 from captioner.decoding.options import DecodingOptions
 from service.api import OPERATIONS
-from service.bodies import picture_form
+from service.bodies import UPLOAD_PROBLEMS, picture_form
 from service.operations import ErrorForm, Operation, ProblemDetails
 from service.problems import MEDIA_TYPE
 from service.schemas import option_schemas
@@ -18,18 +18,6 @@ STATIC = Path(__file__).parent / "static"
 # The page tells its errors itself; keys and the inside of the service answer before and behind it.
 PAGE_ERRORS = ErrorForm(content={HTML: str, MEDIA_TYPE: ProblemDetails})
 FILE_STATUSES = {206: "The bytes that the Range header asked for.", 304: "The sender has the file already."}
-FORM_PROBLEMS = (
-    "length-required",
-    "too-many-pictures",
-    "image-too-large",
-    "unsupported-media-type",
-    "unsupported-format",
-    "invalid-field",
-    "unreadable-image",
-    "no-picture",
-    "remote-picture",
-    "decoding-error",
-)
 
 
 def page_operations(defaults: DecodingOptions, settings: Settings) -> dict[str, Operation]:
@@ -47,7 +35,7 @@ def page_operations(defaults: DecodingOptions, settings: Settings) -> dict[str, 
             summary="The page's form, for browsers without JavaScript",
             body=picture_form(option_schemas(defaults, settings), settings),
             answer={HTML: str},
-            problems=FORM_PROBLEMS,
+            problems=(*UPLOAD_PROBLEMS, "decoding-error"),
             errors=PAGE_ERRORS,
             examples=("curl -F image=@photo.jpg {url}/",),
         ),
@@ -61,7 +49,7 @@ def page_operations(defaults: DecodingOptions, settings: Settings) -> dict[str, 
         ),
         "static": Operation(
             tag=TAG,
-            summary="The styles, the script and the icon of the pages",
+            summary="The styles, the scripts and the icon of the pages",
             path={"filename": {"type": "string", "enum": names}},
             answer={"text/css": str, "text/javascript": str, "image/svg+xml": str},
             others=FILE_STATUSES,

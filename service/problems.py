@@ -63,7 +63,7 @@ TYPES: dict[str, ProblemType] = {
         ("too-many-pictures", 413, "Too many pictures", "There are more pictures than one request may hold."),
         ("too-many-sentences", 413, "Too many sentences", "There are more or longer sentences than one may send."),
         ("image-too-large", 413, "Picture too large", "The picture has more bytes or pixels than the limits allow."),
-        ("unsupported-media-type", 415, "Unsupported media type", "The address takes no body of this kind."),
+        ("unsupported-media-type", 415, "Unsupported media type", "The address takes no body of this kind or coding."),
         ("unsupported-format", 415, "Unsupported format", "The picture is in a format that is not read here."),
         ("range-not-satisfiable", 416, "Range not satisfiable", "A static file has no such range of bytes."),
         ("invalid-field", 422, "Invalid field", "A field or a parameter is unknown, missing, doubled or of no use."),

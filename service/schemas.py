@@ -47,15 +47,12 @@ def option_schemas(defaults: DecodingOptions | None = None, settings: Settings |
     `defaults` are the model's. `settings` lower some bounds.
     """
     told = dict(re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", DecodingOptions.__doc__ or "", re.MULTILINE))
-    most: dict[str, int] = {}
-    if settings is not None:
-        most |= dict.fromkeys(("beam_size", "num_captions"), settings.max_beam_size)
-        most |= dict.fromkeys(("min_length", "max_length"), settings.max_words)
+    bounds = BOUNDS if settings is None else settings.option_bounds
     schemas = {}
     for name, kind in get_type_hints(DecodingOptions).items():
         schema = TypeAdapter(kind).json_schema()
-        if name in BOUNDS:
-            schema |= {"minimum": BOUNDS[name][0], "maximum": min(BOUNDS[name][1], most.get(name, BOUNDS[name][1]))}
+        if name in bounds:
+            schema |= dict(zip(("minimum", "maximum"), bounds[name], strict=True))
         schema["default"] = getattr(defaults or DecodingOptions(), name)
         text = " ".join(told[name].split())
         schemas[name] = schema | {"description": text[0].upper() + text[1:]}

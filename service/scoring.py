@@ -11,8 +11,8 @@ from typing_extensions import TypedDict
 from captioner.captions import FailureRow, Judged, SentenceScore, WordRow
 from captioner.text import tokenizer
 from service.captioning import Picture
-from service.encoded import read_json, remote_picture, shown
-from service.intake import ADDRESSES, FIELD, IMAGES, is_json, read_json_pictures, read_pictures
+from service.encoded import read_json, shown
+from service.intake import FIELD, IMAGES, is_json, read_json_pictures, read_pictures, refuse_addresses
 from service.problems import Problem
 from service.settings import Settings
 
@@ -58,6 +58,7 @@ def read_score_request(request: Request, settings: Settings) -> ScoreRequest:
     sentences: object
     if is_json(request):
         body = read_json(request)
+        refuse_addresses(request.args)
         pictures = read_json_pictures(body, settings)
         sentences = body.pop(SENTENCES, None)
         others = [*body, *request.args]
@@ -65,8 +66,7 @@ def read_score_request(request: Request, settings: Settings) -> ScoreRequest:
         pictures = read_pictures(request, settings)
         sentences = request.form.getlist(SENTENCE)
         others = [*(name for name in request.form if name != SENTENCE), *request.args]
-    if any(name in ADDRESSES for name in others):
-        raise remote_picture()
+    refuse_addresses(others)
     if others:
         members = (IMAGES, SENTENCES) if is_json(request) else (FIELD, SENTENCE)
         raise Problem(422, f"{shown(others[0])} is no field here; the fields are {' and '.join(members)}.")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, get_type_hints
 
+from captioner.decoding.options import BOUNDS
 from captioner.errors import ConfigurationError
 from captioner.images import DEFAULT_LIMITS, ImageLimits
 
@@ -148,6 +149,13 @@ class Settings:
         return cls(**given)
 
     @property
+    def option_bounds(self) -> dict[str, tuple[int, int]]:
+        """The least and the most of each decoding option here: the library's, some of them lowered."""
+        most = dict.fromkeys(("beam_size", "num_captions"), self.max_beam_size)
+        most |= dict.fromkeys(("min_length", "max_length"), self.max_words)
+        return {name: (least, min(largest, most.get(name, largest))) for name, (least, largest) in BOUNDS.items()}
+
+    @property
     def is_local(self) -> bool:
         """Whether only this machine can reach the service."""
         if self.host == "localhost":
@@ -191,8 +199,8 @@ def _list(text: str) -> tuple[str, ...]:
 # One for each type of a field, and what to say of a text that it refuses. A type may be a union, hence `Any`.
 _READERS: dict[Any, tuple[Callable[[str], Any], str]] = {
     str: (str, "text"),
-    int: (_whole, "a whole number"),
-    float: (_number, "a number"),
+    int: (_whole, "a whole number of at most 12 digits"),
+    float: (_number, "a number of at most 9 digits, and 9 behind the point"),
     bool: (_switch, "1 or 0"),
     tuple[str, ...]: (_list, "a list with commas"),
     Path | None: (lambda text: Path(text) if text else None, "a path"),

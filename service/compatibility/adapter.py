@@ -21,18 +21,6 @@ from service.problems import Problem, reported
 TAG = "For other clients"
 # The services that are imitated here answer 400 where ours is more exact.
 AS_BAD_REQUEST: Mapping[int, int] = {411: 400, 415: 400, 422: 400}
-# What may be wrong with one picture in JSON.
-ENCODED_PROBLEMS = (
-    "invalid-json",
-    "length-required",
-    "image-too-large",
-    "unsupported-format",
-    "invalid-field",
-    "unreadable-image",
-    "no-picture",
-    "invalid-picture",
-    "remote-picture",
-)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,11 +11,11 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify, request
 from typing_extensions import TypedDict
 
-from service.bodies import ANY_IMAGE, ENCODED, RAW, json_body
+from service.bodies import ANY_IMAGE, ENCODED, ENCODED_PROBLEMS, RAW, json_body
 from service.captioning import Captioning, Picture
-from service.compatibility.adapter import ENCODED_PROBLEMS, TAG, answer_errors, describe, error_form
+from service.compatibility.adapter import TAG, answer_errors, describe, error_form
 from service.encoded import read_encoded, read_json
-from service.intake import FIELD, is_json
+from service.intake import FIELD, is_json, read_raw
 from service.operations import JSON, Operation, documented
 from service.problems import Problem
 from service.samples import json_command
@@ -77,4 +77,4 @@ def _read() -> Picture:
         raise Problem(411, "Send the body with a Content-Length.")
     if request.mimetype == "multipart/form-data":
         raise Problem(415, "Send the picture as the body itself, or JSON with base64 in inputs.")
-    return Picture(name=FIELD, data=request.get_data(cache=False), media_type=request.mimetype)
+    return read_raw(request)

@@ -14,10 +14,9 @@ from typing import Any
 from flask import Blueprint, Response, current_app, jsonify, request
 from typing_extensions import TypedDict
 
-from service.bodies import ANY_IMAGE, json_body
+from service.bodies import ANY_IMAGE, ENCODED_PROBLEMS, json_body
 from service.captioning import Captioning, Picture
 from service.compatibility.adapter import (
-    ENCODED_PROBLEMS,
     TAG,
     Described,
     answer_errors,
@@ -130,6 +129,43 @@ _MESSAGES: Schema = {
     "contains": _MESSAGE,
     "description": "At least one has a picture, and no more than one. Other parts and messages may stand beside it.",
 }
+COMPLETE = Operation(
+    tag=TAG,
+    body=json_body(
+        {
+            "messages": _MESSAGES,
+            "stream": {"type": ["boolean", "null"], "default": False},
+            "stream_options": {"description": 'With {"include_usage": true} a stream ends with the usage.'},
+        },
+        "messages",
+    ),
+    answer={JSON: ChatCompletion, EVENTS: Any},
+    problems=ENCODED_PROBLEMS,
+    errors=ERRORS,
+    examples=(
+        json_command(
+            "/v1/chat/completions",
+            '{"messages": [{"role": "user", "content": [\n'
+            '  {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,%s"}}]}]}',
+        ),
+    ),
+    sample={
+        "id": "chatcmpl-1c6d5d5e0f8b4c0e9a3f0a5c8f1f2b7d",
+        "created": 1795262400,
+        "model": "default",
+        "object": "chat.completion",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "a dog runs on grass", "refusal": None},
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {"prompt_tokens": 0, "completion_tokens": 5, "total_tokens": 5},
+    },
+)
+MODELS = Operation(tag=TAG, answer={JSON: OpenAIModels}, errors=ERRORS, examples=("curl {url}/v1/models",))
 
 
 def create_blueprint(captioning: Captioning, settings: Settings) -> Blueprint:
@@ -138,63 +174,16 @@ def create_blueprint(captioning: Captioning, settings: Settings) -> Blueprint:
     since = int(time.time())
 
     @adapter.post("/v1/chat/completions")
-    @documented(
-        Operation(
-            tag=TAG,
-            body=json_body(
-                {
-                    "messages": _MESSAGES,
-                    "stream": {"type": ["boolean", "null"], "default": False},
-                    "stream_options": {"description": 'With {"include_usage": true} a stream ends with the usage.'},
-                },
-                "messages",
-            ),
-            answer={JSON: ChatCompletion, EVENTS: Any},
-            problems=ENCODED_PROBLEMS,
-            errors=ERRORS,
-            examples=(
-                json_command(
-                    "/v1/chat/completions",
-                    '{"messages": [{"role": "user", "content": [\n'
-                    '  {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,%s"}}]}]}',
-                ),
-            ),
-            sample={
-                "id": "chatcmpl-1c6d5d5e0f8b4c0e9a3f0a5c8f1f2b7d",
-                "created": 1795262400,
-                "model": "default",
-                "object": "chat.completion",
-                "choices": [
-                    {
-                        "index": 0,
-                        "message": {"role": "assistant", "content": "a dog runs on grass", "refusal": None},
-                        "logprobs": None,
-                        "finish_reason": "stop",
-                    }
-                ],
-                "usage": {"prompt_tokens": 0, "completion_tokens": 5, "total_tokens": 5},
-            },
-        )
-    )
+    @documented(COMPLETE)
     def complete() -> Response:
         """OpenAI's chat completions with a picture as a data: URL; the text is ignored.
 
         The picture of the last message that has one is described. With stream true the answer is server-sent events.
         """
-        with captioning.place():
-            body = read_json(request)
-            stream = body.get("stream")
-            if not isinstance(stream, bool | None):
-                raise Problem(422, "stream must be true or false.")
-            described = describe(captioning, _read(body.get("messages")))
-        head: _Head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": described.model}
-        if not stream:
-            return jsonify(_completion(head, described))
-        options = body.get("stream_options")
-        return _events(head, described, usage=isinstance(options, dict) and options.get("include_usage") is True)
+        return _answer(captioning)
 
     @adapter.get("/v1/models")
-    @documented(Operation(tag=TAG, answer={JSON: OpenAIModels}, errors=ERRORS, examples=("curl {url}/v1/models",)))
+    @documented(MODELS)
     def models() -> Response:
         """OpenAI's list of models: one."""
         name = name_and_digest(captioning.engine)[0]
@@ -204,6 +193,20 @@ def create_blueprint(captioning: Captioning, settings: Settings) -> Blueprint:
 
     answer_errors(adapter, ERRORS, _error)
     return adapter
+
+
+def _answer(captioning: Captioning) -> Response:
+    with captioning.place():
+        body = read_json(request)
+        stream = body.get("stream")
+        if not isinstance(stream, bool | None):
+            raise Problem(422, "stream must be true or false.")
+        described = describe(captioning, _read(body.get("messages")))
+    head: _Head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": described.model}
+    if not stream:
+        return jsonify(_completion(head, described))
+    options = body.get("stream_options")
+    return _events(head, described, usage=isinstance(options, dict) and options.get("include_usage") is True)
 
 
 def _read(messages: object) -> Picture:

@@ -14,9 +14,9 @@ from typing import Any
 from flask import Blueprint, Response, g, jsonify, request
 from typing_extensions import TypedDict
 
-from service.bodies import ENCODED, json_body
+from service.bodies import ENCODED, ENCODED_PROBLEMS, json_body
 from service.captioning import Captioning, Picture
-from service.compatibility.adapter import ENCODED_PROBLEMS, TAG, answer_errors, describe, error_form, only_picture
+from service.compatibility.adapter import TAG, answer_errors, describe, error_form, only_picture
 from service.encoded import read_json, remote_picture
 from service.operations import JSON, Operation, documented
 from service.problems import Problem

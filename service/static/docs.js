@@ -1,6 +1,4 @@
 // A button beside each command that copies it, where the browser lets a page do so.
-"use strict";
-
 if (navigator.clipboard) {
   for (const command of document.querySelectorAll(".command")) {
     const button = document.createElement("button");

@@ -6,7 +6,10 @@ import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
+
+WAIT = 60_000  # milliseconds: a machine that is busy with other things is slow
+expect.set_options(timeout=WAIT)
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -42,6 +45,7 @@ def open_page(browser: Browser) -> Iterator[Callable[[str], Page]]:
 
     def open_one(address: str) -> Page:
         contexts.append(browser.new_context(viewport={"width": 1280, "height": 860}, reduced_motion="reduce"))
+        contexts[-1].set_default_timeout(WAIT)
         page = contexts[-1].new_page()
 
         def hear(message: ConsoleMessage) -> None:

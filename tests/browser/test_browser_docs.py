@@ -11,8 +11,6 @@ from playwright.sync_api import Browser, Page, Request, expect
 from tests.service.fake_captioner import FakeCaptioner
 from tests.service.real_server import serving
 
-expect.set_options(timeout=15_000)  # a machine that is busy with other things is slow
-
 
 @pytest.fixture
 def url() -> Iterator[str]:

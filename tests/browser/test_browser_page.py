@@ -57,8 +57,6 @@ DARKNESS = """(card, size) => {
 FOCUSED = "(document.activeElement.labels?.[0] ?? document.activeElement).textContent.replace(/\\s+/g, ' ').trim()"
 DARKEST = 0.78 * 255
 
-expect.set_options(timeout=15_000)  # a machine that is busy with other things is slow
-
 
 @pytest.fixture
 def captioner() -> FakeCaptioner:
@@ -434,17 +432,22 @@ def test_the_page_asks_for_the_key_and_keeps_it_for_this_tab_only(
         page.keyboard.press("Enter")
         expect(page.get_by_role("alert")).to_have_text("The service does not know this key.")
         assert captioner.captioned == 0
+        model = page.locator("#model")
+        expect(model).to_be_hidden()
         field.fill("secret")
         page.keyboard.press("Enter")
         expect(page.locator(".card h2")).to_have_text(CAPTION)
         expect(field).to_be_hidden()
+        expect(model).to_contain_text("Model fake 0123456789ab, CC-BY-4.0. Its scores and settings")
         page.reload()
         expect(page.get_by_label("Choose photos")).to_be_attached()
         expect(field).to_be_hidden()
+        expect(model).to_contain_text("Model fake")
         assert page.evaluate("[localStorage.length, document.cookie, sessionStorage.length]") == [0, "", 1]
         other = page.context.new_page()
         other.goto(url)
         expect(other.get_by_label("API key")).to_be_visible()
+        expect(other.locator("#model")).to_be_hidden()
         # A key that is taken back is asked for anew, and no photo is lost.
         file.write_text(hashlib.sha256(b"other").hexdigest())
         page.evaluate("sessionStorage.setItem(sessionStorage.key(0), 'old')")

@@ -78,7 +78,7 @@ class FakeCaptioner:
 
     def encode(self, pixels: Pixels) -> Pixels:
         """The pixels as their own features; waits for the gate, and raises `failure` when a test has set one."""
-        assert self.gate.wait(20)
+        assert self.gate.wait(120)
         if self.failure is not None:
             raise self.failure
         return pixels
@@ -120,8 +120,8 @@ def make_score(sentence: str) -> SentenceScore:
     )
 
 
-def make_picture(colour: str = "teal", kind: str = "PNG") -> bytes:
+def make_picture(colour: str = "teal", kind: str = "PNG", size: tuple[int, int] = (40, 30)) -> bytes:
     """The bytes of a small picture."""
     stream = io.BytesIO()
-    Image.new("RGB", (40, 30), colour).save(stream, kind)
+    Image.new("RGB", size, colour).save(stream, kind)
     return stream.getvalue()

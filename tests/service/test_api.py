@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import io
 import random
+import re
 import threading
 from typing import Any
 
@@ -116,6 +117,16 @@ def test_options_reach_the_captioner(
         ("?beam_size=three", "whole number"),
         ("?beam_size=1_0", "whole number"),
         ("?beam_size=" + "9" * 6000, "whole number"),
+        ("?beam_size=" + "9" * 6000, "which is too large: send a whole number, at most 16."),
+        ("?beam_size=9999999999", "'9999999999', which is too large: send a whole number, at most 16."),
+        ("?beam_size=-9999999999", "too small: send a whole number, at least 1."),
+        ("?length_penalty=12345678901", "too large: send a number, at most 10."),
+        ("?length_penalty=1e999", "too large: send a number, at most 10."),
+        ("?length_penalty=-1e9999", "too small: send a number, at least 0."),
+        ("?length_penalty=10.000001", "too large: send a number, at most 10."),
+        ("?max_length=0", "too small: send a whole number, at least 1."),
+        ("?min_length=65", "too large: send a whole number, at most 64."),
+        ("?num_captions=17", "too large: send a whole number, at most 16."),
         ("?beam_size=", "whole number"),
         ("?length_penalty=nan", "a number"),
         ("?beam_size=3&beam_size=4", "2 times"),
@@ -134,6 +145,16 @@ def test_wrong_options_are_refused(
     assert response.status_code == 422
     assert said in detail(response)
     assert captioner.asked == []
+
+
+def test_no_sentence_names_a_bound_that_does_not_hold_here(captioner: FakeCaptioner, picture: bytes) -> None:
+    settings = Settings(max_beam_size=7, max_words=41)
+    client = create_app(captioner, settings).test_client()
+    for name, (least, most) in settings.option_bounds.items():
+        for value in (least - 1, most + 1, -1000, 1000, 10**30):
+            sentence = detail(post(client, ("a.png", picture), query=f"?{name}={value}"))
+            assert {int(number) for number in re.findall(r"\d+", sentence)} <= {abs(value), least, most}, sentence
+            assert str(least if value < least else most) in re.findall(r"\d+", sentence), sentence
 
 
 def test_the_same_option_in_query_and_form_is_refused(client: FlaskClient, picture: bytes) -> None:
@@ -373,6 +394,12 @@ def test_json_options_may_stand_in_the_query_once(client: FlaskClient, picture: 
         ({"beam_size": None}, "whole number"),
         ({"beam_size": 2.5}, "whole number"),
         ({"beam_size": 1e300}, "whole number"),
+        ({"beam_size": 1e300}, "'1e+300', which is too large: send a whole number, at most 16."),
+        ({"beam_size": 10**4000}, "too large: send a whole number, at most 16."),
+        ({"beam_size": -(10**4000)}, "too small: send a whole number, at least 1."),
+        ({"length_penalty": 10**400}, "too large: send a number, at most 10."),
+        ({"beam_size": 100.5}, "too large: send a whole number, at most 16."),
+        ({"num_captions": 17}, "too large: send a whole number, at most 16."),
         ({"beam_size": [[1]]}, "whole number"),
         ({"length_penalty": {"a": 1}}, "a number"),
         ({"beam_size": 17}, "at most 16"),

@@ -27,6 +27,7 @@ MEMBERS = {
     "/model/predict": {"status", "message"},
     "/huggingface": {"error"},
     "/api/generate": {"error"},
+    "/api/chat": {"error"},
     "/v1/chat/completions": {"error"},
     "/api/v1/vision/caption": {"id", "code", "error", "result"},
 }
@@ -53,6 +54,7 @@ def ask(client: FlaskClient, path: str, picture: bytes | None = None, address: s
         "/model/predict": {"data": {"image": address or (io.BytesIO(picture or make_picture()), "holiday.png")}},
         "/huggingface": {"json": {"inputs": text}},
         "/api/generate": {"json": {"images": [text], "stream": False}},
+        "/api/chat": {"json": {"messages": [{"role": "user", "images": [text]}], "stream": False}},
         "/v1/chat/completions": {"json": {"messages": [{"role": "user", "content": content}]}},
         "/api/v1/vision/caption": {"json": {"images": [url]}},
     }
@@ -153,11 +155,11 @@ def test_answers_stay_out_of_caches(client: FlaskClient, path: str) -> None:
     assert ask(client, path).headers["Cache-Control"] == "no-store"
 
 
-@pytest.mark.parametrize("path", ["/api/generate", "/v1/chat/completions"])
+@pytest.mark.parametrize("path", ["/api/generate", "/api/chat", "/v1/chat/completions"])
 def test_streams_stay_out_of_caches(client: FlaskClient, picture: bytes, path: str) -> None:
     url = "data:image/png;base64," + base64.b64encode(picture).decode()
     content = [{"type": "image_url", "image_url": {"url": url}}]
-    body = {"stream": True, "images": [url], "messages": [{"role": "user", "content": content}]}
+    body = {"stream": True, "images": [url], "messages": [{"role": "user", "content": content, "images": [url]}]}
     response = client.post(path, json=body)
     assert response.status_code == 200
     assert response.headers["Cache-Control"] == "no-store"

@@ -48,6 +48,8 @@ def test_listing(remote: Client) -> None:
     shown = remote.show(model.model)
     assert shown.license == "CC-BY-4.0"
     assert "vision" in shown.capabilities
+    (loaded,) = remote.ps().models
+    assert (loaded.model, loaded.digest, loaded.expires_at) == ("fake:latest", "0123456789ab", None)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -59,14 +61,49 @@ def test_errors(remote: Client, stream: bool) -> None:
         list(remote.generate(model="llava", prompt="Why is the sky blue?", stream=stream))
 
 
-def test_chat_is_not_served(remote: Client) -> None:
-    with pytest.raises(ollama.ResponseError) as raised:
-        remote.chat(model="llava", messages=[{"role": "user", "content": "What?"}])
-    assert raised.value.status_code == 404
+def test_chat(remote: Client, captioner: FakeCaptioner, picture: bytes) -> None:
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "And this?", "images": [b"no picture, but an earlier one"]},
+        {"role": "assistant", "content": "Hello."},
+        {"role": "user", "content": "What is this?", "images": [picture]},
+    ]
+    answer = remote.chat(model="llava", messages=messages, options={"temperature": 0}, keep_alive=0)
+    assert (answer.message.role, answer.message.content) == ("assistant", make_caption(1).text)
+    assert (answer.model, answer.done, answer.done_reason) == ("fake:latest", True, "stop")
+    assert (answer.prompt_eval_count, answer.eval_count) == (0, 5)
+    assert answer.total_duration >= answer.eval_duration >= 0
+    # A further question, without a picture of its own, is about the last one.
+    further = [*messages, {"role": "assistant", "content": "A dog."}, {"role": "user", "content": "Which colour?"}]
+    assert remote.chat(model="llava", messages=further).message.content == make_caption(1).text
+    assert captioner.captioned == 2
 
 
-def test_loading_ahead(remote: Client) -> None:
+def test_chat_as_a_stream(remote: Client, picture: bytes) -> None:
+    message = {"role": "user", "content": "What?", "images": [picture]}
+    parts = list(remote.chat(model="llava", messages=[message], stream=True))
+    assert "".join(part.message.content for part in parts) == make_caption(1).text
+    assert {part.message.role for part in parts} == {"assistant"}
+    assert [part.done for part in parts] == [False] * 5 + [True]
+    assert parts[-1].eval_count == 5
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_errors_of_a_chat(remote: Client, stream: bool) -> None:
+    message = {"role": "user", "content": "What?", "images": [b"no picture"]}
+    with pytest.raises(ollama.ResponseError, match="The file holds no picture") as raised:
+        list(remote.chat(model="llava", messages=[message], stream=stream))
+    assert raised.value.status_code == 400
+    with pytest.raises(ollama.ResponseError, match="only describes pictures"):
+        list(remote.chat(model="llava", messages=[{"role": "user", "content": "What?"}], stream=stream))
+
+
+def test_loading_ahead(remote: Client, captioner: FakeCaptioner) -> None:
     assert remote.generate(model="llava").done_reason == "load"
+    loaded = remote.chat(model="llava")
+    assert (loaded.done, loaded.done_reason, loaded.message.content) == (True, "load", "")
+    assert [part.done_reason for part in remote.chat(model="llava", stream=True)] == ["load"]
+    assert captioner.captioned == 0
 
 
 def test_any_media_type_and_a_stream_by_default(client: FlaskClient, picture: bytes) -> None:
@@ -107,6 +144,27 @@ def test_wrong_requests(client: FlaskClient, members: dict[str, object]) -> None
     response = client.post("/api/generate", json=members)
     assert response.status_code == 400
     assert set(response.get_json()) == {"error"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "said"),
+    [
+        ("AAAA", "must be a list"),
+        ({}, "must be a list"),
+        (0, "must be a list"),
+        ([3], "only describes pictures"),
+        ([{"images": []}], "only describes pictures"),
+        ([{"images": ["AAAA", "AAAA"]}], "one picture in messages[0].images"),
+        ([{}, {"images": "AAAA"}], "one picture in messages[1].images"),
+        ([{"images": [3]}], "messages[0].images[0]"),
+        ([{"images": ["http://example.org/a.png"]}], "This service fetches nothing, and messages[0].images[0]"),
+    ],
+)
+def test_wrong_chats(client: FlaskClient, messages: object, said: str) -> None:
+    response = client.post("/api/chat", json={"messages": messages})
+    assert response.status_code == 400
+    assert said in response.get_json()["error"]
+    assert client.post("/api/chat", json={"stream": 1}).status_code == 400
 
 
 def test_the_version(client: FlaskClient) -> None:

@@ -24,7 +24,15 @@ def test_every_answer_is_what_the_document_says() -> None:
     assert findings.failures == {}
     assert findings.cases > 500
     # Enough of it reaches the model: most of what is random is refused.
-    for route in ("/v1/captions", "/v1/score", "/api/generate", "/v1/chat/completions", "/huggingface", "/"):
+    for route in (
+        "/v1/captions",
+        "/v1/score",
+        "/api/generate",
+        "/api/chat",
+        "/v1/chat/completions",
+        "/huggingface",
+        "/",
+    ):
         assert findings.answers[f"POST {route} 200"] >= 3, route
 
 

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import time
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -102,6 +103,40 @@ def test_an_address_is_refused_with_one_sentence(client: FlaskClient, captioner:
         assert "images[0]" in problem["detail"]
         assert "127.0.0.1" not in problem["detail"]
     assert captioner.asked == []
+
+
+HTTP = "http://example.org/a.png"
+
+
+@pytest.mark.parametrize("path", ["/v1/captions", "/v1/score"])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *({"json": {"image": each}} for each in (*ADDRESSES, [HTTP], {"url": HTTP}, [{"image_url": {"url": HTTP}}])),
+        *({"json": {name: HTTP}} for name in ("images", "url", "urls", "image_url")),
+        {"json": {"images": HTTP, "image": HTTP}},
+        *({"json": {"images": each}} for each in ({"url": HTTP}, [{"url": HTTP}], [{"image_url": {"url": HTTP}}])),
+        *({"json": {}, "query_string": {name: HTTP}} for name in ("image", "images", "url", "urls", "image_url")),
+        *({"data": {name: HTTP}} for name in ("image", "images", "url", "urls", "image_url")),
+        {"data": {"sentence": "a dog"}, "query_string": {"url": HTTP}},
+        {"data": HTTP.encode(), "content_type": "image/png"},
+        {"data": f"\n{HTTP.upper()}\n".encode(), "content_type": "image/*"},
+    ],
+)
+def test_an_address_is_refused_wherever_it_stands(client: FlaskClient, path: str, asked: dict[str, Any]) -> None:
+    if "data" in asked:
+        asked = {"content_type": "multipart/form-data", **asked}
+    response = client.post(path, **asked)
+    assert (response.status_code, response.get_json(force=True)["type"]) == (422, TYPES["remote-picture"].uri)
+    assert response.get_json(force=True)["detail"].startswith(SENTENCE)
+
+
+@pytest.mark.parametrize("asked", [{"data": HTTP.encode()}, {"json": {"inputs": {"url": HTTP}}}])
+def test_an_address_as_the_whole_body_or_in_an_object_for_hugging_face(
+    client: FlaskClient, asked: dict[str, Any]
+) -> None:
+    response = client.post("/huggingface", **asked)
+    assert (response.status_code, response.get_json()["error"][: len(SENTENCE)]) == (422, SENTENCE)
 
 
 def test_an_address_in_other_fields_is_refused_too(client: FlaskClient, picture: bytes) -> None:

@@ -15,6 +15,7 @@ from captioner.decoding.options import DecodingOptions
 from captioner.geometry import Geometry
 from captioner.pictures.page import FAMILY, read
 from service.app import create_app
+from service.pages import STATIC
 from service.settings import Settings
 from tests.service.fake_captioner import FakeCaptioner
 
@@ -37,7 +38,9 @@ def test_nothing_comes_from_elsewhere(client: FlaskClient) -> None:
     html = client.get("/").get_data(as_text=True)
     assert not re.findall(r"(?:src|href|action)=\"(?!/)", html)
     assert not re.findall(r"<[^>]+ (?:style|on\w+)=|<style|<script>", html)  # the policy would ignore them
-    for path in ("/family.css", "/static/page.css", "/static/page.js", "/static/icon.svg"):
+    names = [path.name for path in STATIC.iterdir()]
+    assert {"page.css", "page.js", "attention.js", "copying.js", "elements.js", "icon.svg"} < set(names)
+    for path in ("/family.css", *(f"/static/{name}" for name in names)):
         with client.get(path) as response:
             text = response.get_data(as_text=True).replace("http://www.w3.org/2000/svg", "")
         assert "//" not in re.sub(r"^\s*//.*$|\s// .*$", "", text, flags=re.MULTILINE)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import base64
+import gzip
 import io
 import json
 import logging
 import re
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -15,8 +18,14 @@ from flask.testing import FlaskClient
 import service
 from captioner import errors
 from captioner.errors import BundleError, CaptionerError, ImageError
+from captioner.images import ImageLimits, ImageSource, read_image
+from service.app import create_app
+from service.batching import Pixels
 from service.problems import ERRORS, TYPES, Problem, problem_body, type_of
+from service.settings import Settings
 from tests.service.fake_captioner import FakeCaptioner, make_picture
+
+OURS = {"/", "/v1/captions", "/v1/score"}  # the routes whose errors are problems
 
 
 def leaves(kind: type[CaptionerError]) -> list[type[CaptionerError]]:
@@ -71,6 +80,81 @@ def test_a_subclass_has_its_parents_type() -> None:
 
     assert type_of(Torn("torn")).name == "unreadable-image"
     assert type_of(ImageError("some other")).name == "internal-error"
+
+
+def in_dashes(name: str) -> str:
+    """`UnreadableImage` as `unreadable-image`."""
+    return re.sub("(?<=.)([A-Z])", r"-\1", name).lower()
+
+
+@pytest.mark.parametrize("kind", leaves(ImageError))
+def test_a_row_names_an_error_as_the_problem_does(kind: type[ImageError]) -> None:
+    assert in_dashes(kind.__name__) == ERRORS[kind].name
+    text = (Path(service.__file__).parents[1] / "docs" / "service.md").read_text(encoding="utf-8")
+    assert f"`{kind.__name__}` is `{ERRORS[kind].name}`" in " ".join(text.split())
+
+
+def test_a_picture_has_the_same_error_alone_and_among_many() -> None:
+    limits = ImageLimits(max_pixels=40 * 30)
+    client = create_app(Limited(limits), Settings(limits=limits)).test_client()
+    pictures = {
+        "UnreadableImage": b"no picture",
+        "UnsupportedFormat": b"\x00\x00\x00\x18ftypheic" + bytes(64),
+        "ImageTooLarge": make_picture(size=(41, 30)),
+    }
+    assert set(pictures) == {kind.__name__ for kind in leaves(ImageError)}
+    for name, data in pictures.items():
+        encoded = base64.b64encode(data).decode()
+        for path, rows in (("/v1/captions", "captions"), ("/v1/score", "scores")):
+            more = {"sentences": ["a"]} if path == "/v1/score" else {}
+            alone = client.post(path, json={"images": [encoded], **more}).get_json(force=True)
+            row, _ = client.post(path, json={"images": [encoded, encoded], **more}).get_json()[rows]
+            assert alone["type"] == f"urn:captioner:problem:{in_dashes(row['error']['type'])}"
+            assert (row["error"]["type"], row["error"]["detail"]) == (name, alone["detail"])
+
+
+class Limited(FakeCaptioner):
+    """Reads within its limits."""
+
+    def __init__(self, limits: ImageLimits) -> None:
+        super().__init__()
+        self.limits = limits
+
+    def read(self, source: ImageSource) -> Future[Pixels]:
+        try:
+            read_image(source, self.limits)
+        except ImageError as error:
+            future: Future[Pixels] = Future()
+            future.set_exception(error)
+            return future
+        return super().read(source)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "br", "deflate, gzip", "identity, gzip", "x" * 500])
+def test_a_body_in_another_coding_is_refused_on_every_route(
+    client: FlaskClient, captioner: FakeCaptioner, coding: str
+) -> None:
+    encoded = gzip.compress(b'{"images": []}')
+    headers = {"Content-Encoding": coding}
+    asked = set()
+    for rule in client.application.url_map.iter_rules():
+        if "POST" in (rule.methods or ()):
+            response = client.post(rule.rule, data=encoded, content_type="application/json", headers=headers)
+            # Other systems' clients hear the same sentence in their own form, some of them with the 400 they know.
+            assert response.status_code == (415 if rule.rule in OURS else response.status_code), rule.rule
+            assert response.status_code in (400, 415), rule.rule
+            assert "send it uncompressed, without Content-Encoding." in response.text, rule.rule
+            assert response.headers["Accept-Encoding"] == "identity"
+            if rule.rule in OURS:
+                assert response.get_json(force=True)["type"] == TYPES["unsupported-media-type"].uri
+            asked.add(rule.rule)
+    assert asked > OURS
+    assert captioner.asked == []
+    plain = client.post(
+        "/v1/captions", data=make_picture(), content_type="image/png", headers={"Content-Encoding": "identity"}
+    )
+    assert plain.status_code == 200
+    assert client.get("/v1/model", headers=headers).status_code == 200  # whose body is nothing that anyone reads
 
 
 def test_a_problem_has_the_fields_of_rfc_9457(client: FlaskClient) -> None:

@@ -248,6 +248,74 @@ def test_waitress_refuses_with_problems() -> None:
                 assert (b"send fewer or shorter" in body) == (status == 431)
 
 
+@pytest.mark.parametrize("origin", ["https://photos.example", "https://other.example", None])
+@pytest.mark.parametrize(
+    ("status", "head", "more"),
+    [
+        (400, b"POST / HTTP/1.1\r\nHost: x\r\n%bContent-Length: many\r\n\r\n", b""),
+        (400, b"POST / HTTP/1.1\r\n%bthis is no header\r\n\r\n", b""),
+        (413, b"POST / HTTP/1.1\r\nHost: x\r\n%bContent-Length: 99999999\r\n\r\n", b""),
+        (
+            413,
+            b"POST / HTTP/1.1\r\nHost: x\r\n%bTransfer-Encoding: chunked\r\n\r\n",
+            b"7d1\r\n" + bytes(2001) + b"\r\n",
+        ),
+        (431, b"POST / HTTP/1.1\r\nHost: x\r\n%bX: " + b"x" * 20_000 + b"\r\n\r\n", b""),
+        (431, b"POST / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 20_000 + b"\r\n%b\r\n", b""),
+        (501, b"POST / HTTP/1.1\r\nHost: x\r\n%bTransfer-Encoding: gzip\r\n\r\n", b""),
+        (503, b"POST / HTTP/1.1\r\nHost: x\r\n%bContent-Length: 2000\r\n\r\n", bytes(1800)),
+    ],
+)
+def test_a_page_of_a_named_origin_can_read_why_the_server_refused(
+    origin: str | None, status: int, head: bytes, more: bytes
+) -> None:
+    settings = Settings(
+        port=0,
+        max_held_bytes=3000,
+        max_body_bytes=2000,
+        limits=ImageLimits(max_bytes=1000),
+        cors_origins=("https://photos.example",),
+    )
+    server = Server(create_app(FakeCaptioner(), settings), settings, listen(settings))
+    address = urlsplit(server.url)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+
+    def connect() -> socket.socket:
+        return socket.create_connection((address.hostname or "", address.port or 0), timeout=20)
+
+    try:
+        with connect() as slow, connect() as connection:
+            if status == 503:  # another one's body takes the room
+                slow.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n\r\n" + bytes(1500))
+                time.sleep(0.3)
+            connection.sendall(head % (f"oRIGIN: \t{origin} \r\n".encode() if origin else b"") + more)
+            response = http.client.HTTPResponse(connection)
+            response.begin()
+            response.read()
+    finally:
+        server.stop()
+        thread.join(30)
+    assert response.status == status
+    assert response.headers.get_all("Vary") == ["Origin"]
+    named = origin == "https://photos.example"
+    assert response.headers["Access-Control-Allow-Origin"] == (origin if named else None)
+    assert (response.headers["Access-Control-Expose-Headers"] or "").startswith("Retry-After" if named else "")
+
+
+def test_without_named_origins_no_refusal_speaks_of_them() -> None:
+    with running(seconds=0) as server, contextlib.closing(server.connect()) as connection:
+        connection.connect()
+        connection.sock.sendall(
+            b"GET / HTTP/1.1\r\nOrigin: https://photos.example\r\nX: " + b"a" * 20_000 + b"\r\n\r\n"
+        )
+        response = http.client.HTTPResponse(connection.sock)
+        response.begin()
+        assert response.status == 431
+        assert "Vary" not in response.headers
+        assert not [name for name in response.headers if name.startswith("Access-Control")]
+
+
 def test_a_busy_port_is_one_sentence() -> None:
     with contextlib.closing(listen(Settings(port=0))) as taken:
         taken.listen()

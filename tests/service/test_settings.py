@@ -50,6 +50,15 @@ def test_what_is_chosen_wins() -> None:
     assert (settings.port, settings.host) == (0, "::1")
 
 
+def test_a_number_that_is_too_long_is_told_so() -> None:
+    assert read(CHANNEL_TIMEOUT_SECONDS="9" * 12).channel_timeout_seconds == 10**12 - 1
+    with pytest.raises(ConfigurationError, match="must be a whole number of at most 12 digits"):
+        read(CHANNEL_TIMEOUT_SECONDS="9" * 13)
+    assert read(DEADLINE_SECONDS="9" * 9).deadline_seconds == 10**9 - 1
+    with pytest.raises(ConfigurationError, match="a number of at most 9 digits, and 9 behind the point"):
+        read(DEADLINE_SECONDS="9" * 10)
+
+
 def test_two_thirds_of_the_threads_may_wait() -> None:
     assert read(THREADS="6").max_waiting == 4
     assert read(THREADS="2").max_waiting == 1
