@@ -17,12 +17,11 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from captioner.batch.batch_captioner import BatchCaptioner, OpenCaptioner
+from captioner.batch.group_signals import GROUP_SIGNALS
 from captioner.captions import Caption
 from captioner.decoding.options import DecodingOptions
 from captioner.errors import CaptionerError, ImageError
 from captioner.images import ImageSource
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # that come to whole groups of processes
 
 Answer = list[tuple[Caption | None, ImageError | None]]  # of a batch: an Outcome of each source, without the source
 Arrived = SimpleQueue["Work | None"]  # None: the end
@@ -57,9 +56,9 @@ class Work:
 def main(descriptor: int) -> None:
     """Serve the connection with this descriptor until its end."""
     # The parent decides when to stop: a terminal's Ctrl-C or an orchestrator's SIGTERM must not cost pictures.
-    for number in SIGNALS:
+    for number in GROUP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # the parent had them blocked, so that none came before this
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)  # the parent withheld them until now
     with Connection(descriptor) as connection:
         try:
             _serve(connection)

@@ -20,7 +20,8 @@ from multiprocessing.connection import Pipe, wait
 from pathlib import Path
 
 from captioner.batch.batch_captioner import OpenCaptioner
-from captioner.batch.device_process import SIGNALS, Answer, Setup, Work
+from captioner.batch.device_process import Answer, Setup, Work
+from captioner.batch.group_signals import withheld
 from captioner.captions import Outcome
 from captioner.decoding.options import DecodingOptions
 from captioner.errors import CaptionerError
@@ -178,14 +179,10 @@ class _Process:
         command = [sys.executable, "-X", f"utf8={sys.flags.utf8_mode}", "-c", _BOOTSTRAP, json.dumps(path)]
         self.connection, theirs = Pipe()
         try:
-            # Signals for a whole group of processes are ours alone, even before the child can ignore them.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-            try:
+            with withheld():
                 self._process = subprocess.Popen(
                     [*command, str(theirs.fileno())], stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),)
                 )
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         except OSError as error:
             self.connection.close()
             raise CaptionerError(f"The process of {name} cannot be started ({error}): free some resources.") from error

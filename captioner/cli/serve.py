@@ -79,7 +79,8 @@ def serve(bundle: Path | None, device: str, processes: int | None, new_key: bool
     if sys.stderr.isatty():  # for the person who waits; elsewhere the log is lines of JSON and nothing else
         click.echo("Loading the model …", err=True)
 
-    from captioner.prediction import Captioner
+    import captioner
+    from captioner.manifest import default_bundle, read_manifest
     from service import logs
     from service.server import serve as run_server
     from service.settings import Settings
@@ -93,8 +94,13 @@ def serve(bundle: Path | None, device: str, processes: int | None, new_key: bool
             err=True,
         )
     logs.configure()
+
+    def open_captioner() -> captioner.Captioner:
+        read_manifest(default_bundle() if bundle is None else bundle)  # a wrong folder is told before torch is loaded
+        return captioner.Captioner.from_bundle(bundle, device=device, limits=settings.limits, processes=processes)
+
     run_server(
-        lambda: Captioner.from_bundle(bundle, device=device, limits=settings.limits, processes=processes),
+        open_captioner,
         settings,
         announce=lambda url: click.echo(f"Captions at {url} (stop with Ctrl-C)"),
     )

@@ -62,8 +62,8 @@ class LedgerFile:
 
     def _open(self) -> None:
         run = self._database.execute
-        (application,), (version,) = run("PRAGMA application_id").fetchone(), run("PRAGMA user_version").fetchone()
-        if application == 0 and version == 0 and not run("SELECT 1 FROM sqlite_master").fetchone():
+        application, version, is_empty = self._beginning()
+        if application == 0 and version == 0 and is_empty:
             with self._transaction():
                 if not run("SELECT 1 FROM sqlite_master").fetchone():  # another worker may have been first
                     for statement in SCHEMA.split(";\n"):
@@ -77,6 +77,17 @@ class LedgerFile:
         run("PRAGMA journal_mode = TRUNCATE")  # quicker than to delete it; each connection says so anew
         run("PRAGMA synchronous = FULL")
         run(f"PRAGMA cache_size = -{_CACHE_KIBIBYTES}")
+
+    def _beginning(self) -> tuple[int, int, bool]:
+        """Whose file it is, which version, and whether it is empty; of one moment, as others may begin it just now."""
+        run = self._database.execute
+        run("BEGIN")
+        try:
+            (application,), (version,) = run("PRAGMA application_id").fetchone(), run("PRAGMA user_version").fetchone()
+            return application, version, not run("SELECT 1 FROM sqlite_master").fetchone()
+        finally:
+            if self._database.in_transaction:
+                run("ROLLBACK")
 
     def close(self) -> None:
         """Close the file; leases of this object's process that were not given back end with the process."""

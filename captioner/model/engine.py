@@ -76,24 +76,31 @@ class TorchEngine:
     def _float16_is_better(self) -> bool:
         """Whether float16 gives the same grids as float32, up to rounding, in less time."""
         half = copy.deepcopy(self._network).to(torch.float16)
+        networks = {torch.float32: self._network, torch.float16: half}
         images = torch.randn(8, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-        exact, rounded = (
-            self._encode(network, images, dtype)  # (8, P, C); this first round warms up
-            for network, dtype in ((self._network, torch.float32), (half, torch.float16))
-        )
+        if self.device.type == "cpu":
+            seconds = self._seconds(networks, images[:1], rounds=2)  # the first round warms up
+            if seconds[torch.float16] > 4 * seconds[torch.float32]:
+                return False  # without units for it, it is ten times slower: one picture has shown it
+        exact, rounded = (self._encode(network, images, dtype) for dtype, network in networks.items())  # (8, P, C)
         if not (rounded - exact).norm() <= _FLOAT16_ERROR * exact.norm():
             return False  # such as a network whose numbers are too large for float16
         if self.device.type == "cuda":
             return True
-        seconds = {torch.float32: float("inf"), torch.float16: float("inf")}
-        for _ in range(3):  # the minimum is the least disturbed by other programs
-            for dtype, network in ((torch.float32, self._network), (torch.float16, half)):
+        seconds = self._seconds(networks, images, rounds=3)
+        return seconds[torch.float16] < 0.9 * seconds[torch.float32]
+
+    def _seconds(
+        self, networks: dict[torch.dtype, nn.Module], images: Tensor, *, rounds: int
+    ) -> dict[torch.dtype, float]:
+        """How long each network takes for `images` (N, 3, H, W) at best: that is the least disturbed by others."""
+        seconds = dict.fromkeys(networks, float("inf"))
+        for _ in range(rounds):
+            for dtype, network in networks.items():
                 start = time.perf_counter()
                 self._encode(network, images, dtype)
                 seconds[dtype] = min(seconds[dtype], time.perf_counter() - start)
-            if seconds[torch.float16] > 4 * seconds[torch.float32]:
-                break  # without units for it, it is ten times slower: once has shown it
-        return seconds[torch.float16] < 0.9 * seconds[torch.float32]
+        return seconds
 
 
 def in_chunks(function: Callable[[Tensor], Tensor], inputs: Tensor, size: int) -> tuple[Tensor, int]:

@@ -1,4 +1,4 @@
-"""A small data set for the commands that evaluate."""
+"""A folder of pictures for the commands that caption, and a small data set for those that evaluate."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 NAMES = ["one.png", "two.png", "three.png"]
+PICTURES = ["a.png", "b.jpg", "below/c.webp"]
 
 
 @pytest.fixture
@@ -25,3 +26,15 @@ def data(tmp_path: Path) -> Path:
     (root / "toy.trainImages.txt").write_text("four.png\n")
     (root / "toy.devImages.txt").write_text("".join(f"{name}\n" for name in NAMES))
     return root
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three pictures, one of them in a folder below, and a file that is none."""
+    folder = tmp_path / "pictures"
+    (folder / "below").mkdir(parents=True)
+    for number, name in enumerate(PICTURES):
+        pixels = random.Random(number).randbytes(40 * 30 * 3)
+        Image.frombytes("RGB", (40, 30), pixels).save(folder / name)
+    (folder / "notes.txt").write_text("no picture")
+    return folder

@@ -113,7 +113,7 @@ def test_the_true_meteor_with_a_java_that_dies(package: Path) -> None:
     pytest.importorskip("pycocoevalcap.meteor.meteor", reason="pycocoevalcap is not installed")
     shutil.rmtree(package)  # but its Java stays
     # The package's own object waits for itself for ever here.
-    reason = str(official(["METEOR"], CAPTIONS, REFERENCES, timeout_seconds=30)["METEOR"])
+    reason = str(official(["METEOR"], CAPTIONS, REFERENCES, timeout_seconds=600)["METEOR"])
     assert reason.startswith("METEOR could not be computed: its process failed (")
 
 
@@ -121,20 +121,20 @@ def test_a_scorer_that_hangs_is_ended_with_all_that_it_started(package: Path, tm
     note = tmp_path / "pid"
     body = f"""\
 import pathlib, subprocess, time
-process = subprocess.Popen(["sleep", "600"])
+process = subprocess.Popen(["sleep", "6000"])
 pathlib.Path({str(note)!r}).write_text(str(process.pid))
-time.sleep(600)"""
+time.sleep(6000)"""
     write_scorer(package, "METEOR", body)
-    begun = time.monotonic()
-    scores = official(["METEOR"], CAPTIONS, REFERENCES, timeout_seconds=1)
-    assert scores == {"METEOR": "METEOR could not be computed: it took longer than 1 seconds."}
-    assert time.monotonic() - begun < 20
-    for _ in range(100):  # whoever inherits it needs a moment to bury it
-        if not alive(int(note.read_text())):
+    for seconds in (1, 10, 100):  # on a busy machine its process does not get that far in a second
+        begun = time.monotonic()
+        scores = official(["METEOR"], CAPTIONS, REFERENCES, timeout_seconds=seconds)
+        assert scores == {"METEOR": f"METEOR could not be computed: it took longer than {seconds} seconds."}
+        assert time.monotonic() - begun < 200
+        if note.exists():
             break
+    while alive(int(note.read_text())):  # whoever inherits it needs a moment to bury it
+        assert time.monotonic() - begun < 600, "the program that the scorer started still runs"
         time.sleep(0.05)
-    else:
-        pytest.fail("the program that the scorer started still runs")
 
 
 def alive(pid: int) -> bool:

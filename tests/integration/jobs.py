@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -10,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -18,6 +19,7 @@ from PIL import Image
 from captioner.ledger import Ledger
 
 LEDGER = ".captioner.ledger"
+HANGING_SECONDS = 600.0  # many times what anything takes, on a machine that has much else to do as well
 NULL = [sys.executable, str(Path(__file__).with_name("null_job.py"))]
 REAL = [sys.executable, "-m", "captioner", "caption"]
 EVERY_OUTPUT = [
@@ -47,39 +49,60 @@ def begin(folder: Path, command: Sequence[str], *, seconds: float = 0.0) -> subp
     )
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 120) -> tuple[int, str]:
-    """Its exit code and what it told."""
+@contextlib.contextmanager
+def begun(folder: Path, command: Sequence[str], *, seconds: float = 0.0) -> Iterator[subprocess.Popen[str]]:
+    """The same, of which nothing is left at the end of the block, however that is reached."""
+    process = begin(folder, command, seconds=seconds)
     try:
-        _, told = process.communicate(timeout=timeout)
+        yield process
     finally:
-        process.kill()
-        process.wait()
+        end(process)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Kill it, should it live, and leave nothing open."""
+    process.kill()
+    process.wait()
+    if process.stderr is not None:
+        process.stderr.close()
+
+
+def finish(process: subprocess.Popen[str], timeout: float = HANGING_SECONDS) -> tuple[int, str]:
+    """Its exit code and what it told."""
+    _, told = process.communicate(timeout=timeout)
     return process.returncode, told
 
 
-def run(folder: Path, command: Sequence[str], *, seconds: float = 0.0, timeout: float = 120) -> tuple[int, str]:
+def run(
+    folder: Path, command: Sequence[str], *, seconds: float = 0.0, timeout: float = HANGING_SECONDS
+) -> tuple[int, str]:
     """Both."""
-    return finish(begin(folder, command, seconds=seconds), timeout)
+    with begun(folder, command, seconds=seconds) as process:
+        return finish(process, timeout)
 
 
 def recorded(ledger: Path) -> int:
     """How many pictures have been done, as it stands on the disk at this moment."""
+    return number_of(ledger, "items WHERE state > 0")
+
+
+def number_of(ledger: Path, rows: str) -> int:
+    """How many `rows` the ledger has at this moment, such as "leases"; 0 if it is not begun."""
     if not ledger.exists():
         return 0
-    database = sqlite3.connect(f"file:{ledger}?mode=ro", uri=True, timeout=10)
-    try:
-        return int(database.execute("SELECT count(*) FROM items WHERE state > 0").fetchone()[0])
-    except sqlite3.OperationalError:
-        # A kill left it half written: the command is to mend that, so look at a copy. Or there are no tables yet.
-        with Ledger.copied(ledger) as copy:
-            return sum(counts.total - counts.pending for counts in (copy.counts(job) for job, _ in copy.jobs()))
-    finally:
-        database.close()
+    question = f"SELECT count(*) FROM {rows}"
+    with contextlib.closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True, timeout=HANGING_SECONDS)) as database:
+        try:
+            return int(database.execute(question).fetchone()[0])
+        except sqlite3.OperationalError:
+            # A kill left it half written: the command is to mend that, so look at a copy. Or there are no tables yet.
+            with Ledger.copied(ledger) as copy:
+                return int(copy._database.execute(question).fetchone()[0])
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], timeout: float = 300) -> None:
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     """Until it is so, or the process has ended."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + HANGING_SECONDS
     while not condition() and process.poll() is None:
         assert time.monotonic() < deadline, "it never came to that"
         time.sleep(0.005)
@@ -89,13 +112,22 @@ def kill_after(folder: Path, command: Sequence[str], rows: int, delay: float, *,
     """Run the command and kill -9 it when it has recorded `rows` more and `delay` has passed; whether it was alive."""
     ledger = folder / LEDGER
     goal = recorded(ledger) + rows
-    process = begin(folder, command, seconds=seconds)
-    wait_for(lambda: recorded(ledger) >= goal, process)
-    time.sleep(delay)
-    alive = process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    with begun(folder, command, seconds=seconds) as process:
+        wait_for(lambda: recorded(ledger) >= goal, process)
+        time.sleep(delay)
+        alive = process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
     return alive
+
+
+def wait_until_told(process: subprocess.Popen[str], line: str) -> None:
+    """Until the process says so; what it said before is gone."""
+    assert process.stderr is not None
+    for told in process.stderr:
+        if told.strip() == line:
+            return
+    raise AssertionError(f"it never said: {line}")
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -12,10 +12,11 @@ import pytest
 
 from tests.integration.jobs import (
     EVERY_OUTPUT,
+    HANGING_SECONDS,
     LEDGER,
     NULL,
     REAL,
-    begin,
+    begun,
     contents,
     copied,
     draw_photos,
@@ -24,6 +25,7 @@ from tests.integration.jobs import (
     recorded,
     run,
     wait_for,
+    wait_until_told,
 )
 
 OUTPUTS = [*EVERY_OUTPUT[:4], *EVERY_OUTPUT[6:]]  # without parquet, which is an extra
@@ -72,36 +74,26 @@ def test_the_outputs_are_those_of_one_device(devices: int, photos: Path, done: P
     assert contents(photos) == contents(done)
 
 
-def test_a_real_model_on_two_devices(tmp_path: Path, tiny_bundle: Path) -> None:
-    draw_photos(tmp_path / "one", 60, size=40)
-    other = copied(tmp_path / "one", tmp_path / "two")
-    command = [*REAL, "photos", *OUTPUTS, "--batch-size", "4", "--bundle", str(tiny_bundle)]
-    assert run(tmp_path / "one", command)[0] == 0
-    code, told = run(other, [*command, "--devices", "2"])
-    assert code == 0, told
-    assert contents(other) == contents(tmp_path / "one")
-
-
 def test_what_a_killed_process_had_in_hand_is_taken_over(photos: Path, done: Path) -> None:
-    process = begin(photos, [*COMMAND, "--devices", "3"], seconds=0.1)
-    wait_for(lambda: recorded(photos / LEDGER) >= 16, process)
-    first, *others = models(process)
-    assert len(others) == 2
-    first.kill()
-    wait_for(lambda: recorded(photos / LEDGER) >= 80, process)
-    others[0].kill()
-    code, told = finish(process)
+    with begun(photos, [*COMMAND, "--devices", "3"], seconds=0.1) as process:
+        wait_for(lambda: recorded(photos / LEDGER) >= 16, process)
+        first, *others = models(process)
+        assert len(others) == 2
+        first.kill()
+        wait_for(lambda: recorded(photos / LEDGER) >= 80, process)
+        others[0].kill()
+        code, told = finish(process)
     assert code == 3, told
     assert told.count("ended (Killed); the others take over.") == 2
     assert contents(photos) == contents(done)
 
 
 def test_without_any_process_the_job_ends_and_goes_on_later(photos: Path, done: Path) -> None:
-    process = begin(photos, [*COMMAND, "--devices", "2"], seconds=0.1)
-    wait_for(lambda: recorded(photos / LEDGER) >= 16, process)
-    for model in models(process):
-        model.kill()
-    code, told = finish(process)
+    with begun(photos, [*COMMAND, "--devices", "2"], seconds=0.1) as process:
+        wait_for(lambda: recorded(photos / LEDGER) >= 16, process)
+        for model in models(process):
+            model.kill()
+        code, told = finish(process)
     assert code == 1
     assert "ended (Killed) and none is left: what is done is recorded; free some memory, and run the same" in told
     assert 16 <= recorded(photos / LEDGER) < 300
@@ -114,13 +106,13 @@ def test_kills_of_the_job_leave_no_trace_and_no_process(photos: Path, done: Path
     command = [*COMMAND, "--devices", "2"]
     for _ in range(3):
         before = recorded(photos / LEDGER)
-        process = begin(photos, command, seconds=0.5)
-        wait_for(lambda before=before: recorded(photos / LEDGER) > before, process)  # type: ignore[misc]
-        left = models(process)
-        assert len(left) == 2
-        process.send_signal(signal.SIGKILL)
-        process.communicate()  # returns when none of them has standard error open any more
-        _, alive = psutil.wait_procs(left, timeout=10)
+        with begun(photos, command, seconds=0.5) as process:
+            wait_for(lambda before=before: recorded(photos / LEDGER) > before, process)  # type: ignore[misc]
+            left = models(process)
+            assert len(left) == 2
+            process.send_signal(signal.SIGKILL)
+            process.communicate()  # returns when none of them has standard error open any more
+        _, alive = psutil.wait_procs(left, timeout=HANGING_SECONDS)
         assert not alive
     assert kill_after(photos, command, 0, 0.3, seconds=0.5)  # while they start
     assert recorded(photos / LEDGER) < 300
@@ -133,11 +125,11 @@ def test_a_signal_to_all_processes_finishes_what_is_in_flight(
     number: signal.Signals, expected: int, photos: Path, done: Path
 ) -> None:
     command = [*COMMAND, "--devices", "2"]
-    process = begin(photos, command, seconds=0.1)
-    wait_for(lambda: recorded(photos / LEDGER) >= 16, process)
-    for each in (*models(process), psutil.Process(process.pid)):
-        each.send_signal(number)
-    code, told = finish(process)
+    with begun(photos, command, seconds=0.1) as process:
+        wait_for(lambda: recorded(photos / LEDGER) >= 16, process)
+        for each in (*models(process), psutil.Process(process.pid)):
+            each.send_signal(number)
+        code, told = finish(process)
     assert code == expected
     left = 300 - recorded(photos / LEDGER)
     assert 0 < left < 300
@@ -148,16 +140,17 @@ def test_a_signal_to_all_processes_finishes_what_is_in_flight(
 
 
 def test_ctrl_c_twice_ends_at_once(photos: Path) -> None:
-    process = begin(photos, [*COMMAND, "--devices", "2"], seconds=60)
-    wait_for(lambda: len(models(process)) == 2, process)
-    left = models(process)
-    for _ in range(2):
+    # A batch takes longer than anybody waits here, so whoever waits for it fails.
+    with begun(photos, [*COMMAND, "--devices", "2"], seconds=2 * HANGING_SECONDS) as process:
+        wait_for(lambda: len(models(process)) == 2, process)
+        left = models(process)
         process.send_signal(signal.SIGINT)
-        psutil.wait_procs(left, timeout=0.5)
-    code, told = finish(process, timeout=20)
+        wait_until_told(process, "Finishing the batches in flight; press Ctrl-C again to stop at once.")
+        process.send_signal(signal.SIGINT)
+        code, told = finish(process)
     assert code == 130
     assert told.endswith("captioner: interrupted\n")
-    _, alive = psutil.wait_procs(left, timeout=10)
+    _, alive = psutil.wait_procs(left, timeout=HANGING_SECONDS)
     assert not alive
 
 

@@ -111,7 +111,7 @@ def service(bundle: Path) -> Iterator[str]:
             yield process.stdout.readline().split()[2].rstrip("/")
         finally:
             process.terminate()
-            assert process.wait(timeout=60) == 0
+            assert process.wait(timeout=600) == 0
 
 
 def test_one_scene_gets_the_same_caption_through_all_three_doors(
@@ -125,7 +125,7 @@ def test_one_scene_gets_the_same_caption_through_all_three_doors(
         request = urllib.request.Request(
             f"{url}/v1/captions", data=scene.read_bytes(), headers={"Content-Type": "image/png"}
         )
-        with urllib.request.urlopen(request, timeout=60) as response:
+        with urllib.request.urlopen(request, timeout=600) as response:
             (by_http,) = json.load(response)["captions"]
     assert by_http["caption"] == by_folder_job["caption"] == evaluated[scene.name]
     assert by_http["score"] == pytest.approx(by_folder_job["score"], abs=1e-2)  # float16 may be chosen in one

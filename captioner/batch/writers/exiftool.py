@@ -16,6 +16,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+from captioner.batch.group_signals import withheld
 from captioner.errors import ConfigurationError, OutputError
 
 _TIMEOUT_SECONDS = 120.0  # for one command: a picture on a slow disk takes seconds
@@ -82,13 +83,18 @@ class ExifTool:
         self.close()
 
     def _run_alone(self, arguments: Sequence[bytes]) -> tuple[bytes, bytes]:
+        command: list[str | bytes] = [self._program, "-config", "", *arguments]
         try:
-            done = subprocess.run(
-                [self._program, "-config", "", *arguments], capture_output=True, timeout=self._timeout_seconds
-            )
+            with withheld():
+                process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            with process:
+                try:
+                    return process.communicate(timeout=self._timeout_seconds)
+                except BaseException:
+                    process.kill()
+                    raise
         except (OSError, subprocess.SubprocessError) as error:
             raise OutputError(f"exiftool failed ({error}): try again, or leave this picture out.") from error
-        return done.stdout, done.stderr
 
     def _ask(self, arguments: Sequence[bytes]) -> tuple[bytes, bytes]:
         process = self._started()
@@ -131,13 +137,14 @@ class ExifTool:
             self._complaints.seek(0)
             self._complaints.truncate()
             try:
-                self._process = subprocess.Popen(
-                    ["sh", "-c", _STAYING, self._program],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=self._complaints,
-                    start_new_session=True,  # Ctrl-C is for us: the command in flight ends well
-                )
+                with withheld():
+                    self._process = subprocess.Popen(
+                        ["sh", "-c", _STAYING, self._program],
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        stderr=self._complaints,
+                        start_new_session=True,  # Ctrl-C is for us: the command in flight ends well
+                    )
             except OSError as error:
                 raise OutputError(f"exiftool could not be started ({error}): check its installation.") from error
         return self._process

@@ -51,23 +51,51 @@ def test_an_argument_of_several_lines_gets_a_process_of_its_own(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("script", "reason"),
+    ("script", "seconds", "reason"),
     [
-        ("exit 3", "it ended by itself|Broken pipe"),
-        ("exec sleep 60", r"no answer within 0\.3 seconds"),
+        ("exit 3", 600.0, "it ended by itself|Broken pipe"),
+        ("exec sleep 600", 0.3, r"no answer within 0\.3 seconds"),
         (
             """while read -r line; do echo 'Error: Bad format - x' >&2; echo "{ready${line#-execute}}"; done""",
+            600.0,
             r"Bad format - x\.$",
         ),
     ],
 )
 def test_what_goes_wrong_is_one_sentence_and_the_next_call_starts_anew(
-    script: str, reason: str, tmp_path: Path
+    script: str, seconds: float, reason: str, tmp_path: Path
 ) -> None:
-    with ExifTool(stand_in(tmp_path, script), timeout_seconds=0.3) as exiftool:
+    with ExifTool(stand_in(tmp_path, script), timeout_seconds=seconds) as exiftool:
         for _ in range(2):
             with pytest.raises(OutputError, match=f"^exiftool (stopped|refused).*({reason})"):
                 exiftool.run([])
+
+
+def test_sigterm_to_all_processes_reaches_it_too_early_to_end_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shell that is to ignore SIGTERM is sent one before it has read its first line."""
+    shell = shutil.which("sh")
+    (tmp_path / "sh").write_text(f'#!{shell}\nkill -TERM $$\nexec {shell} "$@"\n')
+    (tmp_path / "sh").chmod(0o755)
+    program = stand_in(tmp_path, 'while read -r line; do echo "{ready${line#-execute}}"; done')
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with ExifTool(program) as exiftool:
+        assert exiftool.run([]) == b""
+
+
+def test_nor_do_they_end_one_for_an_argument_of_several_lines(tmp_path: Path) -> None:
+    with ExifTool(stand_in(tmp_path, "for name in INT TERM HUP; do kill -$name $$; done; echo fine")) as exiftool:
+        assert exiftool.run([b"a\nb"]) == b"fine\n"
+
+
+def test_one_that_hangs_at_an_argument_of_several_lines_is_ended(tmp_path: Path) -> None:
+    told = r"^exiftool failed \(.*timed out after 0\.3 seconds\): try again"
+    with (
+        ExifTool(stand_in(tmp_path, "exec sleep 600"), timeout_seconds=0.3) as exiftool,
+        pytest.raises(OutputError, match=told),
+    ):
+        exiftool.run([b"a\nb"])
 
 
 @needs_exiftool
@@ -89,9 +117,9 @@ def test_it_ends_when_whoever_asked_it_is_killed() -> None:
         "exiftool = ExifTool()\nexiftool.run([b'-ver'])\nprint(exiftool._process.pid, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, timeout=30)
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, timeout=600)
     assert done.returncode == -signal.SIGKILL
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline and living_in_session(int(done.stdout)):
         time.sleep(0.05)
     assert not living_in_session(int(done.stdout))
