@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from captioner.model.attention import GatedAttention
 from captioner.model.cells import StackedCells
 from captioner.model.configuration import DecoderConfiguration
+from captioner.model.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -17,19 +18,38 @@ class DecoderState:
     """All that the decoder remembers between two steps, for K beams of each of N images.
 
     Attributes:
-        hidden: (L, N, K, H).
-        memory: (L, N, K, H), the LSTM's cell state; None for the other cells.
+        hidden: (L, N, K, H); (L, B, 1, H) of B `rows`, as if each were an image with one beam.
+        memory: the LSTM's cell state, of the same shape; None for the other cells.
         values: (N, P, H), the projected grid, shared by the beams of an image.
         keys: (N, P, A), its attention keys; None without attention.
+        rows: the beams that go on, where others have left the step (training alone has this); None where all do.
     """
 
     hidden: Tensor
     memory: Tensor | None
     values: Tensor
     keys: Tensor | None
+    rows: Rows | None = None
+
+    def of(self, values: Tensor) -> Tensor:
+        """What `values` (N, K, ...) have for the beams that go on: all of it, or (B, 1, ...) of the rows."""
+        return values if self.rows is None else self.rows.of(values)
+
+    def only(self, places: Tensor) -> DecoderState:
+        """Go on with the rows at `places` (B,) int64 alone, in the order of all N K beams or of the rows until now."""
+        rows = self.rows
+        if rows is None:
+            _, num_images, num_beams, _ = self.hidden.shape
+            rows = Rows.all_of(num_images, num_beams, self.hidden.device)
+        return replace(
+            self,
+            hidden=self.hidden.flatten(1, 2)[:, places].unsqueeze(2),  # (L, B, 1, H)
+            memory=None if self.memory is None else self.memory.flatten(1, 2)[:, places].unsqueeze(2),
+            rows=rows.only(places),
+        )
 
     def reorder(self, images: Tensor, beams: Tensor) -> DecoderState:
-        """Keep `images` (M,) int64; in each, slot k continues the former slot `beams` (M, K') [m, k]."""
+        """Keep `images` (M,) int64; in each, slot k continues the former slot `beams` (M, K') [m, k]. Not for rows."""
         rows = images.unsqueeze(1)  # (M, 1), broadcast against beams
         whole = len(images) == len(self.values)  # then the order is the same: nothing of the grid has to be copied
         return DecoderState(
@@ -80,7 +100,7 @@ class Decoder(nn.Module):
 
         Args:
             words: (N, K, E), the vectors of the previous words.
-            state: of N images and K beams.
+            state: of N images and K beams; of B rows, the shapes here begin with (B, 1) instead.
 
         Returns:
             output (N, K, E), attention (N, K, P) or None, and the next state.
@@ -89,7 +109,7 @@ class Decoder(nn.Module):
         context: Tensor | None = None
         inputs = words
         if self.attention is not None and state.keys is not None:
-            context, attention = self.attention(state.hidden[-1], state.keys, state.values)
+            context, attention = self.attention(state.hidden[-1], state.keys, state.values, state.rows)
             inputs = torch.cat([words, context], dim=-1)  # (N, K, E + H)
         shape = state.hidden.shape  # (L, N, K, H)
         hidden, memory = self.cells(

@@ -79,7 +79,7 @@ class TorchEngine:
         networks = {torch.float32: self._network, torch.float16: half}
         images = torch.randn(8, 3, 224, 224, generator=torch.Generator().manual_seed(0))
         if self.device.type == "cpu":
-            seconds = self._seconds(networks, images[:1], rounds=2)  # the first round warms up
+            seconds = self._seconds(networks, images[:1], rounds=3)  # the first round warms up
             if seconds[torch.float16] > 4 * seconds[torch.float32]:
                 return False  # without units for it, it is ten times slower: one picture has shown it
         exact, rounded = (self._encode(network, images, dtype) for dtype, network in networks.items())  # (8, P, C)

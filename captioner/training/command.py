@@ -87,13 +87,23 @@ def set_aside(output: Path, *, resumes: bool) -> None:
         log.rename(output / f"metrics.{len(earlier) + 1:03}.csv")
 
 
+def _has_no_end(trainer: Any) -> bool:
+    """Whether the settings name no last step. `max_time` names none: nobody knows which step that will be."""
+    return trainer["max_epochs"] in (None, -1) and trainer["max_steps"] == -1
+
+
 def _refuse_half_a_run(trainer: Any) -> None:
     """Refuse the settings of a run without an end (Lightning's is after 1,000 epochs), or without whole validations.
 
     Raises:
         ConfigurationError: there are such settings.
     """
-    if trainer["max_epochs"] is None and trainer["max_steps"] == -1 and trainer["max_time"] is None:
+    if _has_no_end(trainer) and trainer["max_time"] is not None:
+        raise ConfigurationError(
+            "trainer.max_time alone does not say which step is the last, and the learning rate falls towards it: give "
+            "--trainer.max_epochs as well, such as 20"
+        )
+    if _has_no_end(trainer):
         raise ConfigurationError("nothing says when the run ends: give --trainer.max_epochs, such as 20")
     limit = trainer["limit_val_batches"]
     if limit is not None:  # also 1: one batch if it is read as a whole number, all of them if not
@@ -132,6 +142,11 @@ class TrainCommand(LightningCLI):
     checkpoint: ModelCheckpoint
     kept: ModelCheckpoint | None
 
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's `fit` alone: the parsers of its other subcommands take three times as long again to build."""
+        return {"fit": LightningCLI.subcommands()["fit"]}
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what is ours, and the callbacks that every run has."""
         parser.add_argument("--output", type=str, default="runs/train", help="folder of logs, checkpoints and bundle")
@@ -166,8 +181,7 @@ class TrainCommand(LightningCLI):
         if start is not None and isinstance(args, list):
             settings: dict[str, Any] = settings_of_bundle(load_bundle(start))
             settings["model"]["learning_rate"] = FINE_TUNING_RATE
-            trainer = self.config["fit"]["trainer"]
-            if trainer["max_epochs"] is None and trainer["max_steps"] == -1 and trainer["max_time"] is None:
+            if self.config["fit"]["trainer"]["max_epochs"] is None and _has_no_end(self.config["fit"]["trainer"]):
                 settings["trainer"] = {"max_epochs": FINE_TUNING_EPOCHS}
             given = [args[0], f"--config={json.dumps(settings)}", *args[1:]]  # what comes later wins
             super().parse_arguments(parser, given)

@@ -17,10 +17,8 @@ from torch import Tensor
 from captioner.bundle import Bundle, load_bundle
 from captioner.decoding.options import DecodingOptions
 from captioner.errors import ConfigurationError
-from captioner.evaluation import ptb
 from captioner.evaluation.captioning import caption_records
 from captioner.evaluation.diversity import BAD_ENDINGS
-from captioner.evaluation.metrics import CiderD, bleu
 from captioner.manifest import digest_of
 from captioner.model.caption_model import CaptionModel
 from captioner.model.configuration import DecoderConfiguration, EncoderConfiguration
@@ -28,15 +26,18 @@ from captioner.model.engine import TorchEngine
 from captioner.prediction import Captioner
 from captioner.text.vocabulary import Vocabulary
 from captioner.training.checkpoints import precision_of, refuse_other_network, refuse_other_words, words_digest
+from captioner.training.contradictions import refuse_objectives, refuse_rates, refuse_start
 from captioner.training.data import Batch, CaptionDataModule
-from captioner.training.devices import WeightedMean, gathered, share_of
+from captioner.training.devices import share_of
 from captioner.training.feature_cache import cache_features
 from captioner.training.initialisation import copy_weights, refuse_contradictions, settings_of
 from captioner.training.losses import CrossEntropyOptions
+from captioner.training.optimisation import optimizer_of, schedule_of
 from captioner.training.reward import Reward
 from captioner.training.self_critical import SelfCriticalOptions, advantages, draw, greedy_captions, policy_loss
 from captioner.training.teacher_forcing import TeacherForcing
 from captioner.training.truncation import Truncation
+from captioner.training.validation import Validation
 
 
 class CaptionModule(lightning.LightningModule):
@@ -85,32 +86,9 @@ class CaptionModule(lightning.LightningModule):
             "learning_rate": learning_rate, "encoder_learning_rate": encoder_learning_rate,
             "weight_decay": weight_decay,
         }  # fmt: skip
-        for name, number in rates.items():
-            if not 0.0 <= number < math.inf:
-                raise ConfigurationError(f"model.{name} is {number}; it must be a finite number of 0 or more")
-        if not 0.0 <= warmup <= 1.0:
-            raise ConfigurationError(f"model.warmup is {warmup}; it is a share of all steps, from 0 to 1")
-        if weights is None and init_from is None and train_encoder_from != "all":
-            raise ConfigurationError(
-                "an encoder with random weights must learn: give model.weights, --init-from, or train_encoder_from: all"
-            )
-        if weights is not None and init_from is not None:
-            raise ConfigurationError(
-                "model.weights and --init-from both say where the encoder starts: give one of them"
-            )
-        if self_critical is not None and init_from is None:
-            raise ConfigurationError(
-                "self-critical training rewards captions that the model draws, so it must speak already: train it with "
-                "cross-entropy first, and give that bundle by --init-from"
-            )
-        if self_critical is not None and truncation.mode != "full":
-            raise ConfigurationError(
-                "self-critical training goes back through the whole caption: leave model.truncation out"
-            )
-        if cross_entropy.attention_regularisation > 0.0 and not decoder.attention:
-            raise ConfigurationError(
-                "model.cross_entropy.attention_regularisation needs attention, which this decoder lacks: leave it out"
-            )
+        refuse_rates(rates, warmup)
+        refuse_start(weights, init_from, train_encoder_from)
+        refuse_objectives(cross_entropy, truncation, self_critical, decoder, init_from)
         self.settings = {
             **rates,
             "warmup": warmup,
@@ -132,18 +110,17 @@ class CaptionModule(lightning.LightningModule):
         self.decoding = decoding
         self.compiled = compiled
         self.objective = TeacherForcing(options=cross_entropy, truncation=truncation)
-        # every word alike and its own probability alone, whatever is minimised: so that runs can be compared
-        self.validation = TeacherForcing(options=CrossEntropyOptions(label_smoothing=0.0), truncation=Truncation())
+        self.validation: Validation | None = None
         self.model: CaptionModel | None = None
         self.name = ""
         self.origin: dict[str, str] = {}
         self.history: list[Any] = []
+        self._losses_of_step: list[
+            tuple[Tensor, int]
+        ] = []  # of the batches since the last step, each with its pictures
         self._began = time.monotonic()
         self._earlier_seconds = 0.0
         self._precision = "auto"
-        self._captioner: Captioner | None = None
-        self._captions: dict[int, str] = {}
-        self.dev_captions: list[str] = []  # of the last validation that saw them all
 
     def configure_model(self) -> None:
         """Build the network for the data's vocabulary, and load what it starts from (Lightning's hook)."""
@@ -257,8 +234,7 @@ class CaptionModule(lightning.LightningModule):
 
     def on_fit_start(self) -> None:
         """Prepare the references that validation compares with."""
-        self._references = self.data.references("dev")
-        self._cider = CiderD(self._references)
+        self.validation = Validation(self.data.references("dev"))
         if self.self_critical is not None:
             self._ends_badly = frozenset(self.data.vocabulary.encode(BAD_ENDINGS))
             self._reward = Reward(self.data.captions("train"), bleu_weight=self.self_critical.bleu_weight)
@@ -291,10 +267,29 @@ class CaptionModule(lightning.LightningModule):
         if self.self_critical is not None:
             return self._self_critical_step(batch, self.self_critical)
         loss = self.teacher_forced_loss(batch) * share_of(self.objective.options.counted(batch.tokens[:, :, 1:]))
-        self.log(
-            "train_loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(batch.tokens), sync_dist=True
-        )
+        self._log_loss(loss, len(batch.tokens))
         return loss
+
+    def _log_loss(self, loss: Tensor, pictures: int) -> None:
+        """The loss of this batch now; that of the epoch when it is known that its step is taken."""
+        self.log("train_loss_step", loss, prog_bar=True, on_step=True, batch_size=pictures, sync_dist=True)
+        self._losses_of_step.append((loss.detach(), pictures))
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """The epoch's mean loss is that of the steps that are taken; one that is not has no gradients any more.
+
+        Lightning's hook, which comes after those of the callbacks, so that `WatchGradients` has chosen.
+        """
+        losses, pictures = zip(*self._losses_of_step, strict=True)
+        self._losses_of_step.clear()
+        if all(parameter.grad is None for parameter in self.parameters()):
+            return
+        sizes = torch.tensor(pictures, device=self.device)
+        mean = (torch.stack(losses) * sizes).sum() / sizes.sum()
+        self.log(
+            "train_loss_epoch", mean, on_step=False, on_epoch=True, prog_bar=True, batch_size=sum(pictures),
+            sync_dist=True,
+        )  # fmt: skip
 
     def teacher_forced_loss(self, batch: Batch) -> Tensor:
         """The loss of the captions of `batch` at this point of the run."""
@@ -333,93 +328,54 @@ class CaptionModule(lightning.LightningModule):
             "bad_endings": bad,
             "words": sum(map(len, captions)) / len(captions) - 1,
         }
-        self.log("train_loss", loss, on_step=True, on_epoch=True, batch_size=len(pictures), sync_dist=True)
+        self._log_loss(loss, len(pictures))
         self.log_dict(figures, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(pictures), sync_dist=True)
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Caption with the weights of this moment, down the same corridor as everybody."""
-        self._captioner = Captioner(self.to_bundle({}), device=engine_device(self.device), precision=self._precision)
-        self._captions = {}
-        self._losses = {name: WeightedMean() for name in ("val_loss", "val_loss_shuffled")}
+        """Caption with the weights of this moment (Lightning's hook)."""
+        if self.validation is not None:
+            device = engine_device(self.device)
+            self.validation.start(Captioner(self.to_bundle({}), device=device, precision=self._precision))
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Teacher-forced loss, with the right pictures and with wrong ones, and captions by search."""
-        captioner = self._captioner
-        if captioner is None:
-            return
-        if batch.features is None and batch.pixels is not None:
-            with torch.autocast(self.device.type, enabled=False):  # as precise as the service will be
-                features = captioner.encode(batch.pixels.cpu().numpy()).to(self.device)
-        elif batch.features is not None:
-            features = batch.features.float()
-        inputs, targets = batch.tokens[:, :, :-1], batch.tokens[:, :, 1:]
-        words = int(self.validation.options.counted(targets))
-        self._losses["val_loss"].add(self.validation.loss(self.network.decoder, features, inputs, targets), words)
-        if len(features) > 1:  # every picture with the captions of its neighbour: what does seeing the right one help?
-            others = self.validation.loss(self.network.decoder, features.roll(1, dims=0), inputs, targets)
-            self._losses["val_loss_shuffled"].add(others, words)
-        with torch.autocast(self.device.type, enabled=False):  # as precise as the service will be
-            captions = captioner.caption_features(features.float())
-        for index, caption in zip(batch.indices.tolist(), captions, strict=True):
-            self._captions[index] = caption.text
+        """See `Validation.add`."""
+        if self.validation is not None:
+            self.validation.add(self.network.decoder, batch, self.device)
 
     def on_validation_epoch_end(self) -> None:
-        """CIDEr-D, BLEU-4 and the share of distinct captions on the development split."""
-        self._captioner = None
-        for name, losses in self._losses.items():
-            mean = WeightedMean.of(gathered(losses))
-            if mean is not None:
-                self.log(name, mean, prog_bar=name == "val_loss", sync_dist=True)
-        self._captions = {index: text for captions in gathered(self._captions) for index, text in captions.items()}
-        if len(self._captions) < len(self._references):
-            # these two look at a few batches only
-            if self.trainer.sanity_checking or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-                return
-            raise ConfigurationError(
-                f"validation saw {len(self._captions)} of {len(self._references)} pictures: it needs all of them, so "
-                "leave trainer.limit_val_batches at 1.0"
-            )
-        self.dev_captions = [self._captions[index] for index in range(len(self._references))]
-        hypotheses = [ptb.tokenize(caption) for caption in self.dev_captions]
-        # every process computes the same: all of them choose the best checkpoint by it
-        self.log("cider", float(self._cider.score(hypotheses).mean()), prog_bar=True, sync_dist=True)
-        self.log("bleu4", bleu(hypotheses, self._references)[3], prog_bar=True, sync_dist=True)
-        self.log("distinct", len(set(self.dev_captions)) / len(self.dev_captions), sync_dist=True)
+        """Every process logs the same: all of them choose the best checkpoint by it."""
+        if self.validation is None:
+            return
+        for name, value in self.validation.losses().items():
+            self.log(name, value, prog_bar=name == "val_loss", sync_dist=True)
+        # these two look at a few batches only
+        partial = self.trainer.sanity_checking or self.trainer.fast_dev_run  # type: ignore[attr-defined]
+        for name, value in self.validation.figures(may_be_partial=bool(partial)).items():
+            self.log(name, value, prog_bar=name == "cider", sync_dist=True)
+
+    @property
+    def dev_captions(self) -> list[str]:
+        """The captions of the last validation that saw the whole development split, in order; none before."""
+        return [] if self.validation is None else self.validation.captions
 
     def dev_cider(self) -> float:
         """CIDEr-D of the development split with the weights of this moment, in this process alone."""
-        records = self.data.records("dev")
+        if self.validation is None:
+            raise ConfigurationError("the development split is known when training begins")
         device = engine_device(self.trainer.strategy.root_device)
         with Captioner(self.to_bundle({}), device=device, precision=self._precision) as captioner:
-            captions = caption_records(captioner, records)
-        return float(self._cider.score([ptb.tokenize(caption.text) for caption in captions]).mean())
+            captions = caption_records(captioner, self.data.records("dev"))
+        return self.validation.cider([caption.text for caption in captions])
 
     def configure_optimizers(self) -> Any:
         """AdamW with one learning rate for the encoder and one for the decoder; warm-up, then a cosine."""
-        groups: list[dict[str, Any]] = []
-        for part, rate in (
-            (self.network.encoder, self.encoder_learning_rate),
-            (self.network.decoder, self.learning_rate),
-        ):
-            learning = [parameter for parameter in part.parameters() if parameter.requires_grad]
-            matrices = [parameter for parameter in learning if parameter.dim() > 1]
-            vectors = [parameter for parameter in learning if parameter.dim() <= 1]
-            groups.append({"params": matrices, "lr": rate, "weight_decay": self.weight_decay})
-            groups.append({"params": vectors, "lr": rate, "weight_decay": 0.0})
-        optimizer = torch.optim.AdamW([group for group in groups if group["params"]])
         if math.isinf(self.trainer.estimated_stepping_batches):
             raise ConfigurationError("the learning rate needs to know the end: give trainer.max_epochs or max_steps")
-        steps = int(self.trainer.estimated_stepping_batches)
-        rising = max(1, round(self.warmup * steps))
-
-        def factor(step: int) -> float:
-            if step < rising:
-                return (step + 1) / rising
-            return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1, steps - rising))))
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        parts = (self.network.encoder, self.encoder_learning_rate), (self.network.decoder, self.learning_rate)
+        optimizer = optimizer_of(parts, weight_decay=self.weight_decay)
+        schedule = schedule_of(optimizer, steps=int(self.trainer.estimated_stepping_batches), warmup=self.warmup)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def to_bundle(self, phase: dict[str, Any]) -> Bundle:
         """The network of this moment as a bundle whose history ends with `phase`."""

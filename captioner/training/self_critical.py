@@ -77,8 +77,8 @@ def draw(decoder: Decoder, features: Tensor, *, samples: int, max_length: int) -
     those of what remains. The gradient passes through the same pass that draws, with the same dropout.
     """
     state = decoder.initial_state(features, beams=samples)
-    tokens = torch.full((len(features), samples), Vocabulary.start, device=features.device)  # (N, K)
-    going = torch.ones_like(tokens, dtype=torch.bool)
+    tokens = torch.full((len(features), samples), Vocabulary.start, device=features.device)  # (N, K); (B, 1) of rows
+    everyone = torch.arange(tokens.numel(), device=features.device).view(tokens.shape)  # (N, K)
     forbidden = torch.zeros(len(decoder.bias), device=features.device)  # (V,)
     forbidden[_NEVER_DRAWN] = -math.inf
     no_end = forbidden.clone()
@@ -86,20 +86,29 @@ def draw(decoder: Decoder, features: Tensor, *, samples: int, max_length: int) -
     drawn, log_probabilities = [], []
     for t in range(max_length + 1):
         output, _, state = decoder.advance(decoder.embed(tokens), state)
-        logits = decoder.classify(output).float() + (no_end if t == 0 else forbidden)  # (N, K, V)
-        distribution = torch.log_softmax(logits, dim=-1)
+        logits = decoder.classify(output)  # (N, K, V), or (B, 1, V)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) + (no_end if t == 0 else forbidden)
+        distribution = torch.log_softmax(logits, dim=-1).flatten(0, 1)  # (B, V) of the B captions that go on
         with torch.no_grad():
-            chosen = torch.multinomial(distribution.exp().flatten(0, 1), 1).view_as(tokens)  # (N, K)
+            chosen = torch.multinomial(distribution.exp(), 1).squeeze(1)  # (B,)
+        log_probability = distribution.gather(1, chosen.unsqueeze(1)).squeeze(1)  # (B,)
         if t == max_length:  # only the end may follow: a caption that draws something else stays without it
-            going = going & (chosen == Vocabulary.end)
-        tokens = chosen.masked_fill(~going, Vocabulary.pad)
-        drawn.append(tokens)
-        log_probability = distribution.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)  # (N, K)
-        log_probabilities.append(log_probability.masked_fill(~going, 0.0))
-        going = going & (tokens != Vocabulary.end)
-        if not going.any():
+            ended = chosen == Vocabulary.end
+            chosen = chosen.masked_fill(~ended, Vocabulary.pad)
+            log_probability = log_probability.masked_fill(~ended, 0.0)
+        places = state.of(everyone).flatten()  # (B,)
+        drawn.append(torch.full_like(everyone, Vocabulary.pad).flatten().index_copy(0, places, chosen))  # (N K,)
+        log_probabilities.append(log_probability.new_zeros(everyone.numel()).index_copy(0, places, log_probability))
+        kept = (chosen != Vocabulary.end).nonzero().squeeze(1)  # what has ended leaves the step
+        if not len(kept):
             break
-    return Drawn(torch.stack(drawn, dim=2), torch.stack(log_probabilities, dim=2))
+        if len(kept) < len(chosen):
+            state, chosen = state.only(kept), chosen[kept]
+        tokens = chosen.view(state.hidden.shape[1:3])
+    return Drawn(
+        torch.stack(drawn, dim=1).view(*everyone.shape, -1),
+        torch.stack(log_probabilities, dim=1).view(*everyone.shape, -1),
+    )
 
 
 def greedy_captions(decoder: Decoder, features: Tensor, *, max_length: int) -> list[list[int]]:

@@ -71,10 +71,20 @@ class Carried:
     Attributes:
         state: the decoder's; its projected grid and keys are inputs of every step, and stay as they are.
         looked: (N, K, P), what attention has spent on each place so far; None where nothing asks for it.
+        output: (N, K, E), the last step's, without gradient, from which a word may be drawn; None before the first.
     """
 
     state: DecoderState
     looked: Tensor | None
+    output: Tensor | None = None
+
+    def only(self, places: Tensor) -> Carried:
+        """Go on with the rows at `places` (B,) int64 alone, see `DecoderState.only`; the shapes then begin (B, 1)."""
+        return Carried(
+            self.state.only(places),
+            None if self.looked is None else self.looked.flatten(0, 1)[places].unsqueeze(1),
+            None if self.output is None else self.output.flatten(0, 1)[places].unsqueeze(1),
+        )
 
     def weighted(self, factor: float) -> Carried:
         """The same values; the gradient that flows back through them is multiplied by `factor`, or cut by 0."""
@@ -86,7 +96,7 @@ class Carried:
             hidden=_weighted(self.state.hidden, factor),
             memory=None if memory is None else _weighted(memory, factor),
         )
-        return Carried(state, None if self.looked is None else _weighted(self.looked, factor))
+        return Carried(state, None if self.looked is None else _weighted(self.looked, factor), self.output)
 
 
 def _weighted(value: Tensor, factor: float) -> Tensor:

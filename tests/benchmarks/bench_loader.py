@@ -110,23 +110,43 @@ def loader_of(data: CaptionDataModule, workers: int) -> ResumableLoader[Any]:
     return ResumableLoader(own.dataset, own.batches, num_workers=workers, collate_fn=own.collate_fn)
 
 
+@dataclass
+class Phases:
+    """What each phase of a start takes, by the clock and of one processor (the main process's own time)."""
+
+    _marks: list[tuple[float, float]] = field(default_factory=list)
+
+    def mark(self) -> None:
+        """A phase ends here, and the next one begins."""
+        self._marks.append((time.perf_counter(), time.process_time()))
+
+    def seconds(self) -> list[tuple[float, float]]:
+        """(by the clock, of one processor) of each phase."""
+        return [(later[0] - earlier[0], later[1] - earlier[1]) for earlier, later in itertools.pairwise(self._marks)]
+
+
 def start(file: Path, cache: Path, workers: int) -> tuple[CaptionDataModule, float]:
     """The data module after its first batch, and the seconds up to there."""
-    began, processor = time.perf_counter(), time.process_time()
+    phases = Phases()
+    phases.mark()
     preprocessing = Preprocessing(geometry=Geometry(size=64))
     data = CaptionDataModule(str(file), preprocessing, batch_size=32, cache=str(cache), num_workers=workers)
     data.prepare_data()
-    read = time.perf_counter()
+    phases.mark()
     data.setup()
-    ready = time.perf_counter()
+    phases.mark()
     loader = loader_of(data, workers)
+    phases.mark()
     assert isinstance(next(iter(loader)), Batch)
-    ended = time.perf_counter()
-    print(
-        f"  {ended - began:.1f} s: index and files {read - began:.1f}, captions and vocabulary {ready - read:.1f}, "
-        f"first batch {ended - ready:.1f}; {time.process_time() - processor:.1f} s of one processor"
-    )
-    return data, ended - began
+    phases.mark()
+    seconds = phases.seconds()
+    for name, (clock, processor) in zip(
+        ("index and files", "captions and vocabulary", "flat arrays", "first batch"), seconds, strict=True
+    ):
+        print(f"  {name}: {clock:.1f} s, {processor:.1f} s of one processor")
+    total = sum(clock for clock, _ in seconds)
+    print(f"  together {total:.1f} s, {sum(processor for _, processor in seconds):.1f} s of one processor", flush=True)
+    return data, total
 
 
 def main() -> int:

@@ -24,4 +24,4 @@ def serving(captioner: FakeCaptioner, keys_file: Path | None = None) -> Iterator
         yield server.url
     finally:
         server.stop()
-        thread.join(30)
+        thread.join(120)

@@ -241,7 +241,7 @@ def test_a_full_service_says_when_to_come_back(client: FlaskClient, captioner: F
     ]
     for thread in waiting:
         thread.start()
-        assert captioner.arrived.acquire(timeout=10)
+        assert captioner.arrived.acquire(timeout=120)
     try:
         for path in ("/v1/captions", "/"):
             refused = client.post(path, data=picture, content_type="image/png")
@@ -251,7 +251,7 @@ def test_a_full_service_says_when_to_come_back(client: FlaskClient, captioner: F
     finally:
         captioner.gate.set()
         for thread in waiting:
-            thread.join(10)
+            thread.join(120)
     assert statuses == [200, 200]
     assert client.post("/v1/captions", data=picture, content_type="image/png").status_code == 200
 

@@ -67,16 +67,16 @@ def ask(client: FlaskClient, path: str, picture: bytes | None = None, address: s
 def test_a_full_service(captioner: FakeCaptioner, path: str) -> None:
     client = create_app(captioner, Settings(threads=3, max_waiting=1)).test_client()
     assert ask(client, path).status_code == 200
-    assert captioner.arrived.acquire(timeout=10)
+    assert captioner.arrived.acquire(timeout=120)
     captioner.gate.clear()
     waiting = threading.Thread(target=ask, args=(client.application.test_client(), path))
     waiting.start()
     try:
-        assert captioner.arrived.acquire(timeout=10)
+        assert captioner.arrived.acquire(timeout=120)
         refused = ask(client, path)
     finally:
         captioner.gate.set()
-        waiting.join(10)
+        waiting.join(120)
     assert refused.status_code == 503
     assert int(refused.headers["Retry-After"]) >= 1
     assert set(refused.get_json()) == MEMBERS[path]

@@ -81,13 +81,13 @@ def test_the_queue_and_what_is_shed(picture: bytes) -> None:
 
     asking = threading.Thread(target=ask)
     asking.start()
-    assert captioner.arrived.acquire(timeout=10)
+    assert captioner.arrived.acquire(timeout=120)
     assert client.post("/v1/captions", data=picture, content_type="image/png").status_code == 503
     value = reader(client)
     assert value("captioner_queue_depth") == 1
     assert value("captioner_shed_total", reason="full") == 1
     captioner.gate.set()
-    asking.join(10)
+    asking.join(120)
     assert reader(client)("captioner_queue_depth") == 0
 
 

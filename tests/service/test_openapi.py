@@ -129,7 +129,7 @@ def test_clients_of_others_read_errors_in_their_own_form(specification: dict[str
 def test_what_the_server_itself_refuses_is_in_it(specification: dict[str, Any], status: int, head: bytes) -> None:
     with serving(FakeCaptioner()) as url:
         address = urlsplit(url)
-        with socket.create_connection((address.hostname, address.port), timeout=20) as connection:
+        with socket.create_connection((address.hostname, address.port), timeout=120) as connection:
             connection.sendall(head)
             answer = http.client.HTTPResponse(connection)
             answer.begin()

@@ -43,8 +43,11 @@ class Running:
         )
         assert self.process.stdout is not None
         self._lines = self.process.stdout
-        assert self.line() == "arrived"  # the pictures that warm it up, before anyone hears the address
-        self.address = urlsplit(self.line())
+        said = [self.line(), self.line()]  # the pictures that warm it up, before anyone hears the address
+        if said[0] != "arrived":
+            self.close()
+            pytest.fail(f"the server said {said}")
+        self.address = urlsplit(said[1])
 
     def line(self) -> str:
         """The next line that the process prints."""
@@ -52,7 +55,7 @@ class Running:
 
     def connect(self) -> http.client.HTTPConnection:
         """A new connection."""
-        return http.client.HTTPConnection(self.address.hostname or "", self.address.port, timeout=20)
+        return http.client.HTTPConnection(self.address.hostname or "", self.address.port, timeout=120)
 
     def close(self) -> None:
         """End the process, whatever it does."""
@@ -96,7 +99,7 @@ def test_the_requests_in_flight_are_answered(picture: bytes, number: signal.Sign
             server.connect().connect()
         assert answers == []  # the signal came while all six were inside
         for thread in asking:
-            thread.join(20)
+            thread.join(120)
         assert answers == [(200, "close")] * 6
         assert server.process.wait(10) == 0
         assert server.line() == "stopped"
@@ -124,7 +127,7 @@ def test_a_connection_that_waits_in_the_kernel_is_answered(picture: bytes) -> No
     settings = Settings(port=0)
     server = Server(app, settings, listen(settings))
     address = urlsplit(server.url)
-    connections = [http.client.HTTPConnection(address.hostname or "", address.port, timeout=20) for _ in range(5)]
+    connections = [http.client.HTTPConnection(address.hostname or "", address.port, timeout=120) for _ in range(5)]
     for connection in connections:
         connection.request("POST", "/v1/captions", picture, {"Content-Type": "image/png"})
     server.stop()
@@ -139,7 +142,7 @@ def test_slow_clients_do_not_block_the_others() -> None:
     with running(seconds=0) as server, contextlib.ExitStack() as stack:
         for number in range(120):
             client = stack.enter_context(
-                socket.create_connection((server.address.hostname or "", server.address.port or 0), timeout=20)
+                socket.create_connection((server.address.hostname or "", server.address.port or 0), timeout=120)
             )
             client.sendall(head if number % 2 else head + b"\r\n" + bytes(100))
         started = time.monotonic()
@@ -186,7 +189,7 @@ def test_what_is_held_is_bounded() -> None:
     thread.start()
 
     def send(data: bytes) -> socket.socket:
-        connection = socket.create_connection((address.hostname or "", address.port or 0), timeout=20)
+        connection = socket.create_connection((address.hostname or "", address.port or 0), timeout=120)
         connection.sendall(head)
         time.sleep(0.2)  # so that the body is read by itself
         connection.sendall(data)
@@ -212,7 +215,7 @@ def test_what_is_held_is_bounded() -> None:
             assert answer(later).status == 422
     finally:
         server.stop()
-        thread.join(30)
+        thread.join(120)
 
 
 def test_a_model_that_captions_nothing_is_one_sentence() -> None:
@@ -282,7 +285,7 @@ def test_a_page_of_a_named_origin_can_read_why_the_server_refused(
     thread.start()
 
     def connect() -> socket.socket:
-        return socket.create_connection((address.hostname or "", address.port or 0), timeout=20)
+        return socket.create_connection((address.hostname or "", address.port or 0), timeout=120)
 
     try:
         with connect() as slow, connect() as connection:
@@ -295,7 +298,7 @@ def test_a_page_of_a_named_origin_can_read_why_the_server_refused(
             response.read()
     finally:
         server.stop()
-        thread.join(30)
+        thread.join(120)
     assert response.status == status
     assert response.headers.get_all("Vary") == ["Origin"]
     named = origin == "https://photos.example"

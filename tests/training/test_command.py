@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -65,9 +66,9 @@ def test_the_same_seed_gives_the_same_model(finished: Path, shapes: Path, tmp_pa
     assert (tmp_path / "run" / weights).read_bytes() == (finished / weights).read_bytes()
 
 
-def test_a_run_can_be_resumed_and_keeps_its_log(shapes: Path, tmp_path: Path) -> None:
+def test_a_run_can_be_resumed_and_keeps_its_log(finished: Path, shapes: Path, tmp_path: Path) -> None:
     output, config = tmp_path / "run", recipe(tmp_path, shapes)
-    assert train("--config", config, "--output", output) == 0
+    shutil.copytree(finished, output)
     before = (output / "metrics.csv").read_bytes()
     checkpoint = output / "checkpoints" / "last.ckpt"
     command = ["--config", config, "--output", output, "--ckpt_path", checkpoint, "--trainer.max_epochs=2"]
@@ -83,9 +84,11 @@ def test_a_run_can_be_resumed_and_keeps_its_log(shapes: Path, tmp_path: Path) ->
     assert column(tmp_path / "new", "step")[0] == 0
 
 
-def test_a_new_run_in_the_same_folder_tells_so_and_leaves_its_own_checkpoints(shapes: Path, tmp_path: Path) -> None:
+def test_a_new_run_in_the_same_folder_tells_so_and_leaves_its_own_checkpoints(
+    finished: Path, shapes: Path, tmp_path: Path
+) -> None:
     command = ["--config", recipe(tmp_path, shapes), "--output", tmp_path / "run"]
-    assert train(*command) == 0
+    shutil.copytree(finished, tmp_path / "run")
     with pytest.warns(UserWarning, match="Checkpoint directory .* is not empty"):
         assert train(*command, "--trainer.max_epochs=2") == 0
     checkpoints = tmp_path / "run" / "checkpoints"
@@ -93,10 +96,17 @@ def test_a_new_run_in_the_same_folder_tells_so_and_leaves_its_own_checkpoints(sh
     assert torch.load(checkpoints / "last.ckpt", weights_only=True)["global_step"] == 6
 
 
-def test_a_run_that_ends_before_its_first_validation_is_validated_then(shapes: Path, tmp_path: Path) -> None:
-    rarely = ["--trainer.max_steps=2", "--trainer.check_val_every_n_epoch=5"]
-    assert train("--config", recipe(tmp_path, shapes), "--output", tmp_path / "run", *rarely) == 0
-    (phase,) = load_bundle(tmp_path / "run" / "bundle").training["phases"]
+@pytest.fixture(scope="module")
+def short(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of a run of two steps that is never validated on its way and has no logger."""
+    folder = tmp_path_factory.mktemp("short")
+    rarely = ["--trainer.max_steps=2", "--trainer.check_val_every_n_epoch=5", "--trainer.logger=false"]
+    assert train("--config", recipe(folder, shapes), "--output", folder / "run", *rarely) == 0
+    return folder / "run"
+
+
+def test_a_run_that_ends_before_its_first_validation_is_validated_then(short: Path) -> None:
+    (phase,) = load_bundle(short / "bundle").training["phases"]
     assert (phase["epochs"], phase["steps"]) == (1, 2)
     assert phase["dev_cider"] >= 0.0
 
@@ -179,10 +189,9 @@ def test_settings_that_nobody_gave_are_those_of_the_bundle(
     assert "model.decoder.hidden_size is 512, but the bundle to start from has 12" in capsys.readouterr().err
 
 
-def test_a_logger_of_the_users_own_is_used(shapes: Path, tmp_path: Path) -> None:
-    assert train("--config", recipe(tmp_path, shapes), "--output", tmp_path / "run", "--trainer.logger=false") == 0
-    assert not (tmp_path / "run" / "metrics.csv").exists()
-    assert (tmp_path / "run" / "bundle" / "model.json").is_file()
+def test_a_logger_of_the_users_own_is_used(short: Path) -> None:
+    assert not (short / "metrics.csv").exists()
+    assert (short / "bundle" / "model.json").is_file()
 
 
 @pytest.mark.parametrize("alone", [False, True])
@@ -199,22 +208,21 @@ def test_averaged_weights_can_be_asked_for(alone: bool, shapes: Path, tmp_path: 
 
 def test_ctrl_c_ends_with_130_and_leaves_a_checkpoint(shapes: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "captioner", "train", "--config", str(recipe(tmp_path, shapes, max_epochs=10_000))]
-    process = subprocess.Popen(
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    with subprocess.Popen(
         [*command, "--early_stopping.patience=10000", "--output", str(tmp_path / "run")],
         start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    try:
-        deadline = time.monotonic() + 120
-        while not checkpoint.is_file():
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGINT)
-        _, message = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
+    ) as process:  # fmt: skip
+        try:
+            deadline = time.monotonic() + 600
+            while not checkpoint.is_file():
+                assert process.poll() is None, process.communicate()[1]
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            os.killpg(process.pid, signal.SIGINT)
+            _, message = process.communicate(timeout=600)
+        finally:
+            process.kill()
     assert process.returncode == 130, message
     assert message.splitlines()[-1] == "captioner: interrupted"
     assert "Traceback" not in message

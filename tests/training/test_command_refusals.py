@@ -79,6 +79,8 @@ def test_settings_that_cannot_work_end_with_1_and_one_line(
     ("setting", "sentence"),
     [
         ("--trainer.max_epochs=null", "nothing says when the run ends: give --trainer.max_epochs, such as 20"),
+        ("--trainer.max_epochs=-1", "nothing says when the run ends"),
+        ('--trainer={"max_epochs": null, "max_time": "00:01:00:00"}', "trainer.max_time alone does not say which step"),
         ("--trainer.limit_val_batches=0.5", "trainer.limit_val_batches is 0.5, but validation chooses the weights"),
         ("--trainer.limit_val_batches=1", "trainer.limit_val_batches is 1, but validation chooses the weights"),
     ],

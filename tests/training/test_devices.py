@@ -10,14 +10,20 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as distributed
-from torch import Tensor
-from torch.multiprocessing.spawn import spawn
+from torch import Tensor, nn
+from torch.multiprocessing.spawn import start_processes
+from torch.nn.parallel import DistributedDataParallel
 
 from captioner.bundle import load_bundle
+from captioner.model.configuration import DecoderConfiguration
+from captioner.model.decoder import Decoder
 from captioner.text.vocabulary import Vocabulary
 from captioner.training.devices import WeightedMean, gathered, share_of, total_over_processes
+from captioner.training.losses import CrossEntropyOptions
 from captioner.training.self_critical import Drawn, policy_loss
-from tests.training.running import column, recipe, run_process, train
+from captioner.training.teacher_forcing import TeacherForcing
+from captioner.training.truncation import Truncation
+from tests.training.running import FORKS, column, recipe, run_process, train
 
 DDP = ["--trainer.devices=2", "--trainer.accelerator=cpu", "--trainer.strategy=ddp", "--trainer.precision=32-true"]
 EXACT = ["--trainer.precision=32-true", "--model.decoder.dropout=0.0", "--trainer.max_epochs=2"]
@@ -73,6 +79,7 @@ def _work(rank: int, folder: str) -> None:
             "gradient": drawn.log_probabilities.grad.tolist() if drawn.log_probabilities.grad is not None else None,
             "mean": WeightedMean.of(gathered(losses)),
             "total": float(total_over_processes(torch.tensor(rank + 1.0))),
+            "truncated": _truncated_gradient(*_given(rank)),
         }
         Path(folder, f"{rank}.json").write_text(json.dumps(found))
     finally:
@@ -88,8 +95,41 @@ def _drawn(rank: int) -> tuple[Drawn, Tensor]:
     return Drawn(tokens, log_probabilities.requires_grad_()), torch.randn(2, 2, generator=generator)
 
 
+class _Truncated(nn.Module):
+    """The loss of given captions, whose gradient is cut after every second word."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        configuration = DecoderConfiguration(embedding_size=4, hidden_size=5, attention_size=3, dropout=0.0)
+        self.decoder = Decoder(configuration, vocabulary_size=9, channels=3).double()
+
+    def forward(self, features: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+        forcing = TeacherForcing(options=CrossEntropyOptions(), truncation=Truncation(mode="truncated", steps=2))
+        return forcing.loss(self.decoder, features, inputs, targets)
+
+
+def _given(rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The grids (2, 3, 3), inputs and targets (2, 2, 4) of one process."""
+    targets = _drawn(rank)[0].tokens
+    inputs = torch.cat([torch.full((2, 2, 1), Vocabulary.start), targets[:, :, :-1]], dim=2)
+    features = torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(rank), dtype=torch.float64)
+    return features, inputs, targets
+
+
+def _truncated_gradient(features: Tensor, inputs: Tensor, targets: Tensor) -> list[float]:
+    """Of the decoder's parameters, the mean over all processes as DDP takes it."""
+    network = _Truncated()
+    parallel = DistributedDataParallel(network) if distributed.is_initialized() else network
+    loss = parallel(features, inputs, targets) * share_of((targets != Vocabulary.pad).sum())
+    loss.backward()
+    gradients = [parameter.grad.flatten() for parameter in network.parameters() if parameter.grad is not None]
+    values: list[float] = torch.cat(gradients).tolist()
+    return values
+
+
 def test_the_loss_of_drawn_captions_is_that_of_all_processes_together(tmp_path: Path) -> None:
-    spawn(_work, args=(str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]
+    start_processes(_work, args=(str(tmp_path),), nprocs=2, start_method=FORKS.get_start_method())  # type: ignore[no-untyped-call]
     found: list[dict[str, Any]] = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     (first, its), (second, others) = _drawn(0), _drawn(1)
     probabilities = torch.cat([first.log_probabilities, second.log_probabilities]).detach().requires_grad_()
@@ -101,6 +141,12 @@ def test_the_loss_of_drawn_captions_is_that_of_all_processes_together(tmp_path: 
     torch.testing.assert_close(gradient, probabilities.grad)
     assert [each["mean"] for each in found] == [0.75, 0.75]
     assert [each["total"] for each in found] == [3.0, 3.0]
+    # and the loss of given captions, cut on its way back through time
+    together = [torch.cat(parts) for parts in zip(_given(0), _given(1), strict=True)]
+    expected = _truncated_gradient(together[0], together[1], together[2])
+    assert any(expected)
+    for each in found:
+        assert each["truncated"] == pytest.approx(expected, rel=1e-6, abs=1e-8)
 
 
 def test_one_process_has_the_whole_share() -> None:

@@ -20,6 +20,7 @@ from captioner.text.vocabulary import Vocabulary
 from captioner.training.data import Batch, CaptionDataModule
 from captioner.training.losses import CrossEntropyOptions
 from captioner.training.module import CaptionModule
+from captioner.training.teacher_forcing import TeacherForcing
 from captioner.training.truncation import Truncation
 from tests.training.running import recipe, train
 
@@ -64,7 +65,7 @@ def long_captions(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def trained(folder: Path, data: Path, *arguments: str) -> dict[str, Tensor]:
     """The parameters after two steps of the command."""
     output = folder / "run"
-    always = ["--data.max_words=200", "--trainer.max_steps=2", "--trainer.precision=32-true"]
+    always = ["--data.max_words=200", "--trainer.max_steps=2", "--trainer.precision=32-true", "--trainer.logger=false"]
     assert train("--config", recipe(folder, data), "--output", output, *always, *arguments) == 0
     state: dict[str, Tensor] = torch.load(output / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     return state
@@ -149,9 +150,10 @@ def test_gradients_are_equal_where_nothing_is_cut(long_captions: Path, tmp_path:
 def test_no_gradient_goes_further_back_than_k_words(long_captions: Path, tmp_path: Path, attention: bool) -> None:
     """The loss of one step of the module that was trained, and its gradient at the vector of every word before."""
     k, step = 20, 90  # in the middle of the fifth segment, from 80 to 99
-    for truncation in (Truncation(), Truncation(mode="truncated", steps=k)):
-        module, _ = fit(long_captions, tmp_path, truncation, attention=attention)
-        batch = a_batch(module)
+    module, _ = fit(long_captions, tmp_path, Truncation(mode="truncated", steps=k), attention=attention)
+    batch = a_batch(module)
+    for objective in (TeacherForcing(options=CrossEntropyOptions(), truncation=Truncation()), module.objective):
+        truncation = objective.truncation
         inputs, targets = batch.tokens[:, :, :-1], batch.tokens[:, :, 1:].clone()
         targets[:, :, :step], targets[:, :, step + 1 :] = Vocabulary.pad, Vocabulary.pad
         norms: dict[int, Tensor] = {}
@@ -168,7 +170,7 @@ def test_no_gradient_goes_further_back_than_k_words(long_captions: Path, tmp_pat
             vectors.register_hook(keep)  # type: ignore[no-untyped-call]
 
         hook = module.network.decoder.embedding.register_forward_hook(note)
-        loss = module.objective.loss(module.network.decoder, module.features_of(batch), inputs, targets)
+        loss = objective.loss(module.network.decoder, module.features_of(batch), inputs, targets)
         loss.backward()  # type: ignore[no-untyped-call]
         hook.remove()
         assert set(norms) == set(range(STEPS))

@@ -154,19 +154,19 @@ sys.stdin.readline()
 
 
 def test_reading_processes_outlive_a_signal_to_the_group_and_end_with_the_main_process() -> None:
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", READING], start_new_session=True, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        assert process.stdout.readline() == "2\n"
-        for number in (signal.SIGINT, signal.SIGTERM):
-            os.killpg(process.pid, number)
-        process.stdin.write("go on\n")
-        process.stdin.flush()
-        assert process.stdout.readline() == "200\n"
-    finally:
-        process.kill()
-    process.communicate(timeout=60)  # until nobody holds the other end any more: the workers have it, too
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "2\n"
+            for number in (signal.SIGINT, signal.SIGTERM):
+                os.killpg(process.pid, number)
+            process.stdin.write("go on\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "200\n"
+        finally:
+            process.kill()
+        process.communicate(timeout=600)  # until nobody holds the other end any more: the workers have it, too
