@@ -23,7 +23,7 @@ from waitress.utilities import Error
 
 from service.app import SECURITY_HEADERS
 from service.cross_origin import readable
-from service.problems import DETAILS, MEDIA_TYPE, problem_body
+from service.problems import DETAILS, MEDIA_TYPE, body_too_large, problem_body
 from service.settings import Settings
 
 COUNT_SECONDS = 0.05
@@ -46,7 +46,9 @@ class _Refusal(ErrorTask):  # type: ignore[misc]
 
     def execute(self) -> None:
         status: int = self.request.error.code
-        body = problem_body(status, DETAILS.get(status, DETAILS[400]))
+        # Of a form's parts, the other reason for 413, waitress knows nothing.
+        large = body_too_large(self.channel.max_body_bytes)
+        body = problem_body(status, large if status == 413 else DETAILS.get(status, DETAILS[400]))
         self.status = f"{status} {self.request.error.reason}"
         request_id = self.channel.on_refusal(status)
         self.response_headers = [("Content-Type", MEDIA_TYPE), ("X-Request-ID", request_id), *SECURITY_HEADERS.items()]
@@ -132,6 +134,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         All connections of a server share one `room`.
         """
         super().__init__(server, connection, address, adjustments, map=map)
+        self.max_body_bytes = settings.max_body_bytes
         self.retry_after_seconds = settings.retry_after_seconds
         self.cors_origins = settings.cors_origins
         self.on_refusal = on_refusal

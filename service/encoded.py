@@ -59,8 +59,12 @@ def read_json(request: Request) -> dict[str, Any]:
     _check_shape(body)
     try:
         parsed = json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_no_number)
-    except ValueError:  # also of UTF-8, and of a number with thousands of digits
-        raise _invalid("The body is no valid JSON in UTF-8.") from None
+    except UnicodeDecodeError as error:
+        raise _invalid(f"The body is no UTF-8: see {_place(body[: error.start].decode())}.") from None
+    except json.JSONDecodeError as error:
+        raise _invalid(f"The body is no valid JSON: see {_place(error.doc[: error.pos])}.") from None
+    except ValueError:
+        raise _invalid("A number in the JSON has thousands of digits; send a shorter one.") from None
     if not isinstance(parsed, dict):
         raise _invalid("The body must be one JSON object.")
     _check_text(parsed)
@@ -99,9 +103,10 @@ def read_encoded(text: object, *, name: str, where: str) -> Picture:
 
 
 def shown(value: object) -> str:
-    """A sender's own words, short enough to send back."""
+    """A sender's own words, short enough to send back: a text in quotation marks, any other value as JSON."""
     text = value if isinstance(value, str) else json.dumps(value)
-    return repr(text if len(text) <= SHOWN_LENGTH else text[:SHOWN_LENGTH] + "…")
+    text = text if len(text) <= SHOWN_LENGTH else text[:SHOWN_LENGTH] + "…"
+    return repr(text) if isinstance(value, str) else text
 
 
 def _check_shape(body: bytes) -> None:
@@ -116,6 +121,11 @@ def _check_shape(body: bytes) -> None:
             raise _invalid(
                 f"The JSON has too many values: send at most {MAX_VALUES} strings, brackets, commas and colons in all."
             )
+
+
+def _place(before: str) -> str:
+    """Where the JSON goes wrong, after all that stands `before`, as editors count."""
+    return f"line {before.count(chr(10)) + 1}, column {len(before) - before.rfind(chr(10))}"
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

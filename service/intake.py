@@ -63,6 +63,8 @@ def read_caption_request(request: Request, defaults: DecodingOptions, settings: 
         if name in body:
             raise _invalid(f"{name} is given in the address and in the body; give it once.")
     attention = _truth(given.pop(ATTENTION)) if ATTENTION in given else body.pop(ATTENTION, False)
+    if isinstance(attention, str):
+        raise _text(ATTENTION, attention, "true or false")
     if not isinstance(attention, bool):
         raise _invalid(f"{ATTENTION} is {shown(attention)}; it must be true or false.")
     return CaptionRequest(pictures=pictures, options=_from_texts(given, body, defaults, settings), attention=attention)
@@ -184,8 +186,10 @@ def _from_texts(
     for name in (*texts, *members):
         if name not in OPTIONS:
             raise _invalid(f"{shown(name)} is no option; the options are {', '.join((*OPTIONS, ATTENTION))}.")
-        form, _ = _NUMBERS[OPTIONS[name]]
+        form, described = _NUMBERS[OPTIONS[name]]
         given = texts[name] if name in texts else members[name]
+        if name in members and isinstance(given, str):
+            raise _text(name, given, described)
         # float() takes thousands of digits as well, int() refuses them.
         number = float(given) if name in texts and form.fullmatch(given) else given
         values[name] = _option(name, number, given, settings.option_bounds[name])
@@ -209,6 +213,10 @@ def _option(name: str, number: object, given: object, bounds: tuple[int, int]) -
     if number != kind(number):  # JSON knows no difference between 3 and 3.0
         raise _invalid(f"{name} is {shown(given)}; it must be {described}.")
     return kind(number)
+
+
+def _text(name: str, text: str, described: str) -> Problem:
+    return _invalid(f"{name} is the text {shown(text)}; it must be {described}, without quotation marks.")
 
 
 def _truth(text: str) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from flask import Flask, Response
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from captioner.errors import (
@@ -102,7 +102,7 @@ DETAILS = {
     400: "The request could not be understood.",
     404: "There is nothing at this address; /docs lists all.",
     405: "This address does not answer that method.",
-    413: "The request is too large: send fewer or smaller pictures.",
+    413: "The form has too many parts or too much text: send fewer parts or less text.",
     431: "The headers of the request are too large: send fewer or shorter ones, such as fewer cookies.",
     500: "Something went wrong inside the service; the picture was not at fault as far as we know.",
     503: "The service holds as much as it can; try again in a moment.",
@@ -137,6 +137,11 @@ class Problem(Exception):
         self.instance = instance
 
 
+def body_too_large(max_bytes: int) -> str:
+    """What the sender of a longer body hears."""
+    return f"The request has more than {max_bytes:,} bytes, the most allowed: send fewer or smaller pictures."
+
+
 def problem_body(status: int, detail: str, *, kind: str | None = None, instance: str | None = None) -> bytes:
     """The JSON of one problem, UTF-8, as compact as every other answer.
 
@@ -168,6 +173,9 @@ def as_problem(error: CaptionerError | Problem | HTTPException) -> Problem:
         # Allow and Retry-After belong to the answer; werkzeug's Content-Type does not.
         headers = {name: value for name, value in error.get_headers() if name.lower() != "content-type"}
         detail = DETAILS.get(status, HTTPStatus(status).description or error.name)
+        most = request.max_content_length
+        if status == 413 and most is not None and (request.content_length or 0) > most:
+            detail = body_too_large(most)
         if isinstance(error, MethodNotAllowed) and (methods := set(error.valid_methods or ()) - {"HEAD", "OPTIONS"}):
             detail += f" Use {' or '.join(sorted(methods))}."
         return Problem(status, detail, headers=headers)

@@ -97,7 +97,8 @@ def _checked(sentences: object, pictures: int, settings: Settings) -> list[str]:
         raise Problem(422, f"There is no sentence in the request; send {SENTENCE} fields or a list {SENTENCES}.")
     most = min(MAX_SENTENCES, MAX_PAIRS // pictures)
     if len(sentences) > most:
-        raise _too_many(f"{len(sentences)} sentences are too many for {pictures} pictures; send at most {most}.")
+        shared = "1 picture" if pictures == 1 else f"{pictures} pictures"
+        raise _too_many(f"{len(sentences)} sentences are too many for {shared}; send at most {most}.")
     for number, sentence in enumerate(sentences, start=1):
         if not isinstance(sentence, str):
             raise Problem(422, f"Sentence {number} is no string.")
@@ -105,7 +106,7 @@ def _checked(sentences: object, pictures: int, settings: Settings) -> list[str]:
             raise _too_many(f"Sentence {number} has more than {MAX_SENTENCE_LENGTH} characters; shorten it.")
         words = len(tokenizer.tokenize(sentence))
         if not words:
-            raise Problem(422, f"Sentence {number} has no words.")
+            raise Problem(422, f"Sentence {number} has no words; write at least one.")
         if words > settings.max_words:
             raise _too_many(f"Sentence {number} has {words} words; this service allows at most {settings.max_words}.")
     return sentences

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Blueprint, Response, jsonify
-from werkzeug.exceptions import HTTPException
+from flask import Blueprint, Response, jsonify, request
+from werkzeug.exceptions import HTTPException, NotFound
 
 from captioner.captions import Caption
 from captioner.decoding.options import DecodingOptions
 from service.captioning import Captioning, Engine, Picture
-from service.encoded import read_encoded
+from service.encoded import read_encoded, shown
 from service.operations import JSON, ErrorForm
 from service.problems import Problem, reported
 
@@ -70,10 +70,13 @@ def error_form(kind: type, statuses: Mapping[int, int] = AS_BAD_REQUEST) -> Erro
     return ErrorForm(content={JSON: kind}, statuses=statuses)
 
 
-def answer_errors(blueprint: Blueprint, form: ErrorForm, shape: Callable[[Problem, int], Any]) -> None:
+def answer_errors(
+    blueprint: Blueprint, form: ErrorForm, shape: Callable[[Problem, int], Any], *, below: str | None = None
+) -> None:
     """Answer every error of the blueprint's routes in the `shape` (problem and status to JSON) of its clients.
 
-    `form` says what `shape` makes, and which statuses differ from ours.
+    `form` says what `shape` makes, and which statuses differ from ours. An address without a route that begins with
+    `below` is answered so, too: what else the clients ask for.
     """
 
     def answer(error: Exception) -> Response:
@@ -86,3 +89,12 @@ def answer_errors(blueprint: Blueprint, form: ErrorForm, shape: Callable[[Proble
 
     for kind in (HTTPException, Exception):
         blueprint.register_error_handler(kind, answer)
+    if below is None:
+        return
+
+    # A request without a route has no blueprint, so no handler above sees it.
+    @blueprint.before_app_request
+    def not_served() -> Response | None:
+        if not isinstance(request.routing_exception, NotFound) or not request.path.startswith(below):
+            return None
+        return answer(Problem(404, f"{shown(request.path)} is not served here; /docs lists what is."))

@@ -179,7 +179,7 @@ def create_blueprint(captioning: Captioning, settings: Settings) -> Blueprint:
         """The version that Ollama's clients ask for."""
         return jsonify(ollama_models.version())
 
-    answer_errors(adapter, ERRORS, lambda problem, status: {"error": problem.detail})
+    answer_errors(adapter, ERRORS, lambda problem, status: {"error": problem.detail}, below="/api/")
     return adapter
 
 

@@ -216,12 +216,15 @@ def test_too_many_pictures(client: FlaskClient, picture: bytes) -> None:
     assert "at most 3" in detail(four)
     many_parts = client.post("/v1/captions", data={"beam_size": ["3"] * 80}, content_type="multipart/form-data")
     assert many_parts.status_code == 413
+    assert "too many parts" in detail(many_parts)
 
 
 def test_too_many_bytes(captioner: FakeCaptioner, picture: bytes) -> None:
     settings = Settings(max_body_bytes=1000, limits=ImageLimits(max_bytes=1000))
     client = create_app(captioner, settings).test_client()
-    assert client.post("/v1/captions", data=bytes(1001), content_type="image/png").status_code == 413
+    raw = client.post("/v1/captions", data=bytes(1001), content_type="image/png")
+    assert raw.status_code == 413
+    assert "more than 1,000 bytes" in detail(raw)
     assert post(client, ("a.png", bytes(2000))).status_code == 413
     assert client.post("/v1/captions", data=picture, content_type="image/png").status_code == 200
 
@@ -389,12 +392,16 @@ def test_json_options_may_stand_in_the_query_once(client: FlaskClient, picture: 
     ("members", "said"),
     [
         ({"beams": 3}, "no option"),
-        ({"beam_size": "3"}, "whole number"),
+        ({"beam_size": "3"}, "beam_size is the text '3'; it must be a whole number, without quotation marks."),
+        (
+            {"length_penalty": "x" * 99},
+            "is the text '" + "x" * 40 + "…'; it must be a number, without quotation marks.",
+        ),
         ({"beam_size": True}, "whole number"),
         ({"beam_size": None}, "whole number"),
-        ({"beam_size": 2.5}, "whole number"),
+        ({"beam_size": 2.5}, "beam_size is 2.5; it must be a whole number."),
         ({"beam_size": 1e300}, "whole number"),
-        ({"beam_size": 1e300}, "'1e+300', which is too large: send a whole number, at most 16."),
+        ({"beam_size": 1e300}, "beam_size is 1e+300, which is too large: send a whole number, at most 16."),
         ({"beam_size": 10**4000}, "too large: send a whole number, at most 16."),
         ({"beam_size": -(10**4000)}, "too small: send a whole number, at least 1."),
         ({"length_penalty": 10**400}, "too large: send a number, at most 10."),
@@ -405,7 +412,7 @@ def test_json_options_may_stand_in_the_query_once(client: FlaskClient, picture: 
         ({"beam_size": 17}, "at most 16"),
         ({"num_captions": 4}, "num_captions"),
         ({"attention": 1}, "true or false"),
-        ({"attention": "true"}, "true or false"),
+        ({"attention": "true"}, "attention is the text 'true'; it must be true or false, without quotation marks."),
     ],
 )
 def test_wrong_json_options_are_refused(
@@ -446,9 +453,9 @@ def test_scores_of_sentences(client: FlaskClient, picture: bytes) -> None:
         (None, 422, "no sentence"),
         ([], 422, "no sentence"),
         ([3], 422, "no string"),
-        (["..."], 422, "no words"),
+        (["..."], 422, "no words; write at least one."),
         ([""], 422, "no words"),
-        (["a"] * 17, 413, "at most 16"),
+        (["a"] * 17, 413, "17 sentences are too many for 1 picture; send at most 16."),
         (["a " * 251], 413, "500 characters"),
         (["a " * 65], 413, "at most 64"),
     ],
@@ -472,4 +479,4 @@ def test_pictures_times_sentences_are_bounded(captioner: FakeCaptioner, picture:
     client = create_app(captioner, Settings()).test_client()
     response = post_json(client, "/v1/score", images=[encoded(picture)] * 8, sentences=["a"] * 9)
     assert response.status_code == 413
-    assert "at most 8" in detail(response)
+    assert "too many for 8 pictures; send at most 8." in detail(response)

@@ -61,6 +61,34 @@ def test_errors(remote: Client, stream: bool) -> None:
         list(remote.generate(model="llava", prompt="Why is the sky blue?", stream=stream))
 
 
+def test_what_is_not_served(remote: Client) -> None:
+    for ask, path in ((remote.pull, "/api/pull"), (remote.delete, "/api/delete")):
+        with pytest.raises(ollama.ResponseError) as raised:
+            ask("llava")
+        assert raised.value.error == f"'{path}' is not served here; /docs lists what is."
+        assert raised.value.status_code == 404
+    with pytest.raises(ollama.ResponseError, match="'/api/embed' is not served here"):
+        remote.embed(model="llava", input="a dog")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "in_ollamas_form"),
+    [
+        *(("/api/pull", 404, True), ("/api/", 404, True), ("/api/v1/vision/labels", 404, True)),
+        *(("/api", 404, False), ("/apis/pull", 404, False), ("/v1/embeddings", 404, False)),
+        ("/api/show", 200, False),
+    ],
+)
+def test_only_addresses_of_ollamas_without_a_route(
+    client: FlaskClient, path: str, status: int, in_ollamas_form: bool
+) -> None:
+    response = client.post(path, json={})
+    assert response.status_code == status
+    assert (list(response.get_json(force=True)) == ["error"]) == in_ollamas_form
+    assert response.headers["X-Request-ID"]
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
 def test_chat(remote: Client, captioner: FakeCaptioner, picture: bytes) -> None:
     messages = [
         {"role": "system", "content": "Be brief."},

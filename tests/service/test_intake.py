@@ -131,6 +131,16 @@ def test_an_address_is_refused_wherever_it_stands(client: FlaskClient, path: str
     assert response.get_json(force=True)["detail"].startswith(SENTENCE)
 
 
+def test_an_address_as_a_body_that_is_no_picture(client: FlaskClient) -> None:
+    """As the documents say: such a body is not looked into."""
+    for path in ("/v1/captions", "/v1/score"):
+        response = client.post(path, data=HTTP, content_type="text/plain")
+        assert (response.status_code, response.get_json(force=True)["type"]) == (
+            415,
+            TYPES["unsupported-media-type"].uri,
+        )
+
+
 @pytest.mark.parametrize("asked", [{"data": HTTP.encode()}, {"json": {"inputs": {"url": HTTP}}}])
 def test_an_address_as_the_whole_body_or_in_an_object_for_hugging_face(
     client: FlaskClient, asked: dict[str, Any]
@@ -179,6 +189,22 @@ def test_what_is_no_json_for_us_is_refused_quickly(client: FlaskClient, body: by
     assert (status, problem["type"]) == (400, TYPES["invalid-json"].uri)
     assert "too many values" not in problem["detail"] or str(MAX_VALUES) in problem["detail"]
     assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"beam_size": }', "no valid JSON: see line 1, column 15."),
+        (b'{\n  "images": ["AAAA"],\n  beam_size: 3\n}', "no valid JSON: see line 3, column 3."),
+        ('{"ä": "ö" 3}'.encode(), "no valid JSON: see line 1, column 11."),
+        ('{\r\n"ä": "'.encode() + b'\xff"}', "no UTF-8: see line 2, column 7."),
+        (b'{"beam_size": ' + b"9" * 5000 + b"}", "thousands of digits"),
+    ],
+)
+def test_broken_json_says_where(client: FlaskClient, body: bytes, said: str) -> None:
+    status, problem = send(client, body)
+    assert (status, problem["type"]) == (400, TYPES["invalid-json"].uri)
+    assert said in problem["detail"]
 
 
 def test_unended_strings_take_no_quadratic_time(client: FlaskClient) -> None:

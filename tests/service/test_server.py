@@ -249,6 +249,7 @@ def test_waitress_refuses_with_problems() -> None:
                 assert json.loads(body)["status"] == status
                 assert body.endswith(b"}\n")
                 assert (b"send fewer or shorter" in body) == (status == 431)
+                assert (f"more than {Settings().max_body_bytes:,} bytes".encode() in body) == (status == 413)
 
 
 @pytest.mark.parametrize("origin", ["https://photos.example", "https://other.example", None])
