@@ -108,14 +108,15 @@ class Running:
     def __init__(self, folder: Path, *, keys: str = "-") -> None:
         self.names = folder / "model"
         self.names.write_text("m0")
-        self.log = (folder / "log").open("w+")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.service.serve_succession", str(self.names), keys],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=self.log,
-            text=True,
-        )
+        self.log = folder / "log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.service.serve_succession", str(self.names), keys],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
         assert self.process.stdout is not None
         self.lines = self.process.stdout
         self.address = urlsplit(self.lines.readline().strip())
@@ -137,8 +138,8 @@ class Running:
 
     def logged(self, event: str) -> list[str]:
         """The lines of the log whose event begins so."""
-        self.log.seek(0)
-        return [line for line in self.log if json.loads(line)["event"].startswith(event)]
+        whole = self.log.read_text().rpartition("\n")[0].splitlines()  # the last line may be half written
+        return [line for line in whole if json.loads(line)["event"].startswith(event)]
 
 
 @contextlib.contextmanager
@@ -151,7 +152,6 @@ def running(folder: Path, *, keys: str = "-") -> Iterator[Running]:
         server.process.kill()
         server.process.wait(10)
         server.lines.close()
-        server.log.close()
 
 
 def until(true: Callable[[], bool], seconds: float = 15) -> None:
