@@ -34,7 +34,10 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not file.is_file():
         if not directory.is_dir():
             raise BundleError(f"there is no folder {directory}: a model bundle is a folder with a {MANIFEST}")
-        raise BundleError(f"{directory} is no model bundle: it has no {MANIFEST}")
+        raise BundleError(
+            f"{directory} is no model bundle: it has no {MANIFEST}; name the folder that captioner train wrote, "
+            "OUTPUT/bundle"
+        )
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
         version, files = manifest["format_version"], dict(manifest["files"])

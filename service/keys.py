@@ -54,7 +54,10 @@ def read_keys(path: Path) -> tuple[Key, ...]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"The file of keys {path} cannot be read; check keys_file.") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        raise ConfigurationError(
+            f"The file of keys {path} cannot be read: {reason}; check --keys-file or CAPTIONER_KEYS_FILE."
+        ) from error
     keys: list[Key] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):

@@ -76,6 +76,8 @@ def run_job(
         )
         work = _Work(request, job, outputs, partial(_opened, open_captioner, request, bundle, job), options)
         parts.callback(work.close)
+        if request.devices > 1:
+            is_to_stop.at_once = work.close
         new = _watched(request, survey, is_to_stop)
         counts = job.plan(items)
         if new is None and counts.total == 0 and next(job.items(), None) is None:

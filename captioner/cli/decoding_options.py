@@ -40,7 +40,13 @@ def chosen_options(defaults: DecodingOptions, given: Mapping[str, Any]) -> Decod
     try:
         return dataclasses.replace(defaults, **{name: value for name, value in given.items() if value is not None})
     except DecodingError as error:
-        raise click.UsageError(str(error), click.get_current_context(silent=True)) from error
+        raise click.UsageError(_as_typed(str(error)), click.get_current_context(silent=True)) from error
+
+
+def _as_typed(message: str) -> str:
+    """The message with every option under the name that one types: --beam-size, not beam_size."""
+    names = "|".join(field.name for field in dataclasses.fields(DecodingOptions))
+    return re.sub(rf"\b({names})\b", lambda found: "--" + found[1].replace("_", "-"), message)
 
 
 def _helps() -> dict[str, str]:

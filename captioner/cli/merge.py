@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from captioner.batch.writers.rows import Write
 from captioner.cli.caption_job import thumbnail_maker
 from captioner.cli.output import check_folder
 from captioner.cli.summary import SOME_FAILED, tell_some
-from captioner.errors import ConfigurationError
+from captioner.errors import ConfigurationError, LedgerError
 from captioner.ledger import Ledger
 
 
@@ -49,10 +50,19 @@ def merge(context: click.Context, /, ledgers: tuple[Path, ...], outputs: tuple[s
         if not path.is_file():
             raise click.UsageError(f"There is no ledger {path}: check the path.", context)
     with ExitStack() as parts:
-        opened = [parts.enter_context(Ledger(path)) for path in dict.fromkeys(path.resolve() for path in ledgers)]
+        opened = [parts.enter_context(_opened(path)) for path in dict.fromkeys(path.resolve() for path in ledgers)]
         code = _merge([(file, file.writer(thumbnail_maker(files, parts))) for file in files], opened)
     if code:
         context.exit(code)
+
+
+def _opened(path: Path) -> Ledger:
+    """The ledger. The advice of one that cannot be used is for captioner caption; merge has no --ledger."""
+    try:
+        return Ledger(path)
+    except LedgerError as error:
+        advice = "give ledgers of captioner caption --shard that can be read and written"
+        raise LedgerError(re.sub(r"name .* with --ledger", advice, str(error))) from error
 
 
 def _merge(files: list[tuple[OutputFile, Write]], ledgers: list[Ledger]) -> int:

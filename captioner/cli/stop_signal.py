@@ -13,7 +13,13 @@ _NAP_SECONDS = 0.1
 
 
 class StopSignal:
-    """Whether the job is to stop, when it is called, and the exit code that says why."""
+    """Whether the job is to stop, when it is called, and the exit code that says why.
+
+    Attributes:
+        at_once: is called before a second Ctrl-C ends the process; it ends processes that would work on for long.
+    """
+
+    at_once: Callable[[], None] | None = None
 
     def __init__(self) -> None:
         """Nothing has come yet."""
@@ -29,30 +35,45 @@ class StopSignal:
         return 0 if self._number is None else 128 + self._number
 
     def take(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal.
+        """Handle a signal. Ctrl-C that is not the first one ends the process here, with 130.
 
-        Raises:
-            KeyboardInterrupt: it is Ctrl-C, and not the first signal.
+        No exception could do that: one that is raised while foreign code runs, such as the imports of a model, may
+        be swallowed there or end the process otherwise. Nothing is lost, as by any kill: see the ledger.
         """
         if self._number is None:
             self._number = number
-            # Not through sys.stderr: a signal may come in the middle of its writing, which allows no second one.
-            with suppress(OSError):
-                os.write(2, b"\nFinishing the batches in flight; press Ctrl-C again to stop at once.\n")
+            _tell(b"\nFinishing the batches in flight; press Ctrl-C again to stop at once.\n")
         elif number == signal.SIGINT:  # whoever sends SIGTERM twice knows SIGKILL
-            raise KeyboardInterrupt
+            end, self.at_once = self.at_once, None  # a third one does not wait for it
+            try:
+                if end is not None:
+                    end()
+            finally:
+                _tell(b"\ncaptioner: interrupted\n")
+                os._exit(128 + number)
 
 
 @contextmanager
 def stopping() -> Iterator[StopSignal]:
-    """Ctrl-C and SIGTERM are what the value tells of, as long as the block lasts."""
+    """Ctrl-C and SIGTERM are what the value tells of, as long as the block lasts.
+
+    After it they are ignored until the process ends: the work is done, and its exit code stands. (Python gives a
+    handler of ours up some time before the process ends, but leaves a signal that is ignored as it is.)
+    """
     stop = StopSignal()
-    before = [(number, signal.signal(number, stop.take)) for number in (signal.SIGINT, signal.SIGTERM)]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop.take)
     try:
         yield stop
     finally:
-        for number, handler in before:
-            signal.signal(number, handler)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _tell(line: bytes) -> None:
+    """Not through sys.stderr: a signal may come in the middle of its writing, which allows no second one."""
+    with suppress(OSError):
+        os.write(2, line)
 
 
 def sleep_until(is_to_stop: Callable[[], bool], seconds: float) -> None:

@@ -72,9 +72,12 @@ def _undo(ledger: Ledger, job: int, context: click.Context) -> int:
     stays = "It was edited or removed since the job wrote it, and stays as it is."
     tell_some(((place, stays) for place in done.edited), len(done.edited))
     tell_some(done.problems.items(), len(done.problems))
-    told = f"{done.back} texts are taken back"
+    if not (done.back or done.edited or done.problems):
+        told = f"Job {job} has no texts to take back: it wrote none beside or into pictures, or they were taken back"
+    else:
+        told = f"{done.back} {'text is' if done.back == 1 else 'texts are'} taken back"
     if done.edited:
-        told += f"; {len(done.edited)} stay, having been edited since"
+        told += f"; {len(done.edited)} {'stays' if len(done.edited) == 1 else 'stay'}, having been edited since"
     if done.problems:
         told += f"; {len(done.problems)} could not be written: undo the job again"
     click.echo(f"{told}.", err=True)

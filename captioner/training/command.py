@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import logging
+import re
 import sys
 import warnings
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import pytorch_lightning as lightning
@@ -119,7 +122,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 class TrainParser(LightningArgumentParser):
-    """A parser whose messages name the command as one types it, without Lightning's subcommand `fit`."""
+    """A parser whose messages are one sentence and name what one types, without Lightning's subcommand `fit`."""
 
     @property
     def prog(self) -> str:
@@ -129,6 +132,30 @@ class TrainParser(LightningArgumentParser):
     @prog.setter
     def prog(self, name: str) -> None:
         """Another name is not taken."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """End with 2 and a sentence for what jsonargparse says of a wrong argument in several lines."""
+        if not self.exit_on_error:  # somebody catches it
+            super().error(message, ex)
+        parser = getattr(ex, "subcommand_parser", self)
+        options = [option for option in parser._option_string_actions if option.startswith("--")]
+        self.exit(2, f"usage: {USAGE}\ncaptioner: {wrong_argument(message, options)} See captioner train --help.\n")
+
+
+def wrong_argument(message: str, options: list[str]) -> str:
+    """What jsonargparse says of a wrong argument, in one sentence; `options` are all there are."""
+    if given := re.match(r"unrecognized arguments: (--[^\s=]+)", message):
+        meant = difflib.get_close_matches(given[1], options, n=1)
+        return f"there is no option {given[1]}." + (f" Did you mean {meant[0]}?" if meant else "")
+    if missing := re.match(r"the following arguments are required: (.+)", message):
+        return "give " + ", ".join(f"--{name.removeprefix('fit.')}" for name in missing[1].split(", ")) + "."
+    key = re.search(r'[Pp]arser key "(?:fit\.)?([^"]+)"', message)
+    value = re.search(r"(?:Given|Got) value: (.+)", message)
+    if key and value:
+        return f"--{key[1]} cannot be {value[1]}."
+    if key:
+        message = f"--{key[1]}{message[key.end() :]}"
+    return " ".join(message.split()).removesuffix(".") + "."
 
 
 class TrainCommand(LightningCLI):
@@ -251,6 +278,12 @@ class TrainCommand(LightningCLI):
             raise ConfigurationError(f"these trainer settings cannot work: {error}") from error
 
 
+def _is_of_use(record: logging.LogRecord) -> bool:
+    """Whether a user can act on what Lightning logs, or learn from it."""
+    said = record.getMessage()
+    return not any(start in said for start in ("Seed set to", "litlogger", "`weights_only` was not set"))
+
+
 def main(arguments: list[str]) -> None:
     """Train as `arguments` say, and write the bundle of the best checkpoint.
 
@@ -263,6 +296,12 @@ def main(arguments: list[str]) -> None:
         SystemExit: unknown or contradictory arguments (2), or the run was asked to end by SIGTERM (143).
         KeyboardInterrupt: somebody pressed Ctrl-C. A checkpoint was written at either signal.
     """
+    for name in (
+        "lightning_fabric.utilities.seed",
+        "pytorch_lightning.utilities.rank_zero",
+        "pytorch_lightning.trainer.connectors.checkpoint_connector",
+    ):
+        logging.getLogger(name).addFilter(_is_of_use)  # a second time it is not added
     with warnings.catch_warnings():
         # advice on the number of workers, and notices about others' internals: nothing that a user can act on
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -271,6 +310,9 @@ def main(arguments: list[str]) -> None:
         warnings.filterwarnings("ignore", message=".*WeightAveraging callback with a model that overrides.*")
         warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")
         warnings.filterwarnings("ignore", message=".*Found .* in eval mode at the start of training.*")
+        warnings.filterwarnings("ignore", message="Precision .* is not supported by the model summary.*")
+        # a short epoch has few lines in its log; its means and its validation are there all the same
+        warnings.filterwarnings("ignore", message="The number of training batches .* logging interval.*")
         # the bundle, the checkpoints and the earlier logs are there on purpose
         warnings.filterwarnings("ignore", message=".*Experiment logs directory .* exists and is not empty.*")
         for category in (DeprecationWarning, FutureWarning):
@@ -282,7 +324,7 @@ def main(arguments: list[str]) -> None:
                     CaptionDataModule,
                     args=["fit", *arguments],
                     parser_class=TrainParser,
-                    parser_kwargs={"fit": {"usage": USAGE, "description": DESCRIPTION}},
+                    parser_kwargs={"allow_abbrev": False, "fit": {"usage": USAGE, "description": DESCRIPTION}},
                     save_config_kwargs={"overwrite": True},
                     seed_everything_default=1,
                 )

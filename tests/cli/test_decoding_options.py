@@ -38,7 +38,10 @@ def test_what_is_not_given_has_the_value_of_the_bundle() -> None:
     assert result.output.strip() == repr(DecodingOptions(beam_size=7, length_penalty=0.5))
 
 
-def test_a_contradiction_is_wrong_usage_and_names_the_option() -> None:
-    result = CliRunner().invoke(echo, ["--num-captions", "9"])
+@pytest.mark.parametrize("given", [("--num-captions", "9"), ("--beam-size", "0"), ("--length-penalty", "nan")])
+def test_a_contradiction_is_wrong_usage_and_names_the_option_as_it_is_typed(given: tuple[str, str]) -> None:
+    result = CliRunner().invoke(echo, given)
     assert result.exit_code == 2
-    assert "num_captions" in result.output
+    told = " ".join(result.output.split()).partition("Error: ")[2]
+    assert told.startswith(f"{given[0]} must be ")
+    assert [name for name in FIELDS if "_" in name and name in told] == []

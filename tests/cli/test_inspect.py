@@ -20,6 +20,13 @@ def test_a_bundle_is_printed_readably(tiny_bundle: Path, capsys: pytest.CaptureF
     assert all(f"\n{key}:" in printed for key in manifest)
 
 
+def test_a_folder_that_is_no_bundle_says_which_one_to_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["inspect", str(tmp_path)]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"captioner: {tmp_path} is no model bundle: ")
+    assert told.endswith("; name the folder that captioner train wrote, OUTPUT/bundle\n")
+
+
 def test_an_altered_file_is_named(tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     copy = shutil.copytree(tiny_bundle, tmp_path / "copy")
     with (copy / "vocabulary.json").open("a") as file:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -179,6 +181,23 @@ def test_ledgers_that_hold_no_shard(folder: Path, capsys: pytest.CaptureFixture[
     assert merge(capsys, "gone")[0] == 2
     assert not (folder / "gone").exists()
     assert merge(capsys, "whole", output="what.ever")[0] == 2
+
+
+def test_a_file_that_is_no_ledger_is_told_with_advice_that_merge_can_take(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shard(1, 2)
+    (folder / "mk.py").write_text("print('no database')\n" * 100)
+    with contextlib.closing(sqlite3.connect(folder / "other.db")) as database:
+        database.execute("CREATE TABLE things (name)")
+    for name in ("mk.py", "other.db"):
+        before = (folder / name).read_bytes()
+        code, told = merge(capsys, "1.ledger", name)
+        assert code == 1
+        assert name in told
+        assert told.endswith("give ledgers of captioner caption --shard that can be read and written")
+        assert "--ledger" not in told
+        assert (folder / name).read_bytes() == before
 
 
 def test_when_nothing_was_captioned_the_old_file_stays(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

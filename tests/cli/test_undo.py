@@ -47,7 +47,10 @@ def test_everything_is_as_it_was_and_can_be_written_again_without_a_model(
     assert "asked for" not in capsys.readouterr().err
     assert contents(folder) == after
     assert undo(capsys, "1")[0] == 0
-    assert undo(capsys, "1") == (0, "0 texts are taken back.\n")
+    assert undo(capsys, "1") == (
+        0,
+        "Job 1 has no texts to take back: it wrote none beside or into pictures, or they were taken back.\n",
+    )
     assert contents(folder) == before
 
 
@@ -66,6 +69,15 @@ def test_what_was_edited_or_removed_since_stays_and_is_told(folder: Path, capsys
     ]
     assert edited.read_text() == "a better text"
     assert sorted(path.name for path in folder.rglob("*.txt")) == ["00010.txt"]
+
+
+def test_a_single_text_is_told_as_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in (1, 3):
+        assert null_job.main([f"photos/1/0000{number}.png", "--sidecar", "txt", "--ledger", LEDGER]) == 0
+    assert undo(capsys, "1") == (0, "1 text is taken back.\n")
+    (folder / "photos/1/00003.txt").write_text("a better text")
+    code, told = undo(capsys, "2")
+    assert (code, told.splitlines()[-1]) == (3, "0 texts are taken back; 1 stays, having been edited since.")
 
 
 def test_a_text_that_cannot_be_taken_back_is_told_and_the_others_are(

@@ -19,7 +19,7 @@ from captioner.bundle import load_bundle
 from captioner.prediction import Captioner
 from captioner.training.command import earlier_logs, set_aside
 from captioner.training.precision import automatic_precision
-from tests.training.running import SETTINGS, column, recipe, train
+from tests.training.running import SETTINGS, column, recipe, run_process, train
 
 
 def test_a_run_leaves_log_curves_checkpoints_and_a_bundle(finished: Path) -> None:
@@ -227,6 +227,44 @@ def test_ctrl_c_ends_with_130_and_leaves_a_checkpoint(shapes: Path, tmp_path: Pa
     assert message.splitlines()[-1] == "captioner: interrupted"
     assert "Traceback" not in message
     assert checkpoint.is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--trainer.max_epoch", "1"], "there is no option --trainer.max_epoch. Did you mean --trainer.max_epochs?"),
+        (["--data.path", "x", "--outptu=run4"], "there is no option --outptu. Did you mean --output?"),
+        (["--data.path", "x", "--nonsense"], "there is no option --nonsense."),
+        (["--trainer.max_epochs", "abc"], "--trainer.max_epochs cannot be abc."),
+        (["--data.path", "x", "--model.decoder.hidden_size=x"], "--model.decoder.hidden_size cannot be x."),
+        (["--output", "run4"], "give --data.path."),
+    ],
+)
+def test_a_wrong_option_is_told_in_a_sentence_that_names_it(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(*arguments) == 2
+    usage, said = capsys.readouterr().err.splitlines()
+    assert usage.startswith("usage: captioner train ")
+    assert said == f"captioner: {told} See captioner train --help."
+
+
+def test_an_error_stands_alone(tmp_path: Path) -> None:
+    ended = run_process("--model.learning_rate=-1", "--trainer.max_epochs=1", "--data.path", tmp_path)
+    assert ended.returncode == 1
+    assert ended.stderr == "captioner: model.learning_rate is -1.0; it must be a finite number of 0 or more\n"
+
+
+def test_a_run_says_nothing_that_a_user_cannot_act_on(finished: Path, shapes: Path, tmp_path: Path) -> None:
+    config = recipe(tmp_path, shapes, log_every_n_steps=50, enable_model_summary=True, precision="bf16-mixed")
+    checkpoint = finished / "checkpoints" / "last.ckpt"
+    ended = run_process(
+        "--config", config, "--output", tmp_path / "run", "--ckpt_path", checkpoint, "--trainer.max_epochs=2"
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "Restoring states from the checkpoint" in ended.stderr  # it is heard
+    for noise in ("Seed set to", "litlogger", "weights_only", "model summary", "log_every_n_steps"):
+        assert noise not in ended.stderr, ended.stderr
 
 
 def test_help_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
