@@ -32,6 +32,7 @@ from service.app import create_app
 from service.captioning import Engine
 from service.channels import Channel, Room
 from service.keys import read_keys
+from service.loading import in_a_thread_that_ends
 from service.logs import refusal
 from service.memory import give_back, share_one_heap
 from service.metrics import Metrics
@@ -176,7 +177,7 @@ def serve(
     def start() -> tuple[Flask, Callable[[], None]]:
         """An application around a model of its own, and what closes that."""
         with contextlib.ExitStack() as stack:
-            captioner = stack.enter_context(open_captioner())
+            captioner = stack.enter_context(in_a_thread_that_ends(open_captioner))
             app = create_app(captioner, settings, ready=lambda: not stopping.is_set(), metrics=metrics)
             captioning = app.extensions["captioner"]
             stack.callback(captioning.close)

@@ -46,7 +46,7 @@ def test_an_output_that_cannot_be_is_wrong_usage(output: str, folder: Path, caps
 
 
 @pytest.mark.parametrize(
-    ("options", "word"), [(["--beam-size", "0"], "beam_size"), (["--min-length", "50"], "min_length")]
+    ("options", "word"), [(["--beam-size", "0"], "--beam-size must"), (["--min-length", "50"], "--min-length must")]
 )
 def test_contradictory_options_are_wrong_usage(
     options: list[str], word: str, folder: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
