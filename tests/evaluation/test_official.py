@@ -129,7 +129,7 @@ time.sleep(6000)"""
         begun = time.monotonic()
         scores = official(["METEOR"], CAPTIONS, REFERENCES, timeout_seconds=seconds)
         assert scores == {"METEOR": f"METEOR could not be computed: it took longer than {seconds} seconds."}
-        assert time.monotonic() - begun < 200
+        assert time.monotonic() - begun < seconds + 19
         if note.exists():
             break
     while alive(int(note.read_text())):  # whoever inherits it needs a moment to bury it
