@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
@@ -19,6 +20,10 @@ from captioner.model.weights import DAMAGED, first_sentence
 from captioner.text.vocabulary import Vocabulary
 
 _PARTS = ("state_dict", "optimizer_states", "loops", "pytorch-lightning_version")
+
+
+class KeptCheckpoints(ModelCheckpoint):
+    """Several of the best: a class of its own, because Lightning tells the states of callbacks apart by their class."""
 
 
 class WholeFiles(TorchCheckpointIO):

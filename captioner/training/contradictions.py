@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from captioner.errors import ConfigurationError
 from captioner.model.configuration import DecoderConfiguration
@@ -67,4 +68,30 @@ def refuse_objectives(
     if cross_entropy.attention_regularisation > 0.0 and not decoder.attention:
         raise ConfigurationError(
             "model.cross_entropy.attention_regularisation needs attention, which this decoder lacks: leave it out"
+        )
+
+
+def has_no_end(trainer: Any) -> bool:
+    """Whether the settings name no last step. `max_time` names none: nobody knows which step that will be."""
+    return trainer["max_epochs"] in (None, -1) and trainer["max_steps"] == -1
+
+
+def refuse_half_a_run(trainer: Any) -> None:
+    """Refuse the settings of a run without an end (Lightning's is after 1,000 epochs), or without whole validations.
+
+    Raises:
+        ConfigurationError: there are such settings.
+    """
+    if has_no_end(trainer) and trainer["max_time"] is not None:
+        raise ConfigurationError(
+            "trainer.max_time alone does not say which step is the last, and the learning rate falls towards it: give "
+            "--trainer.max_epochs as well, such as 20"
+        )
+    if has_no_end(trainer):
+        raise ConfigurationError("nothing says when the run ends: give --trainer.max_epochs, such as 20")
+    limit = trainer["limit_val_batches"]
+    if limit is not None:  # also 1: one batch if it is read as a whole number, all of them if not
+        raise ConfigurationError(
+            f"trainer.limit_val_batches is {limit:g}, but validation chooses the weights by all of the development "
+            "split: leave it out"
         )

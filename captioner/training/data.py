@@ -6,126 +6,26 @@ import gc
 import itertools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 import pytorch_lightning as lightning
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from captioner.datasets.checks import Findings, check_pictures, usable, write_left_out
 from captioner.datasets.kinds import Kind, check_path, load_data_set
 from captioner.datasets.records import DataSet, LeftOut, Record, told_of
-from captioner.errors import ConfigurationError, DatasetError, ImageError
+from captioner.errors import ConfigurationError, DatasetError
 from captioner.evaluation import ptb
-from captioner.images import read_image
 from captioner.preprocessing import Augmentation, Preprocessing, TrainingTransform
 from captioner.text.vocabulary import Vocabulary
+from captioner.training.batch import Batch, Item, collate
+from captioner.training.caption_dataset import CaptionDataset
 from captioner.training.caption_index import CaptionIndex, NumberedCaptions, Words
 from captioner.training.feature_cache import FeatureCache
-from captioner.training.sampler import EpochBatches, Place, ResumableLoader
+from captioner.training.sampler import EpochBatches, ResumableLoader
 
 _SIDES = frozenset({"left", "right"})  # words that a mirrored picture makes wrong
-
-
-@dataclass(frozen=True)
-class Batch:
-    """N pictures with K captions each.
-
-    Attributes:
-        indices: (N,) int64, the pictures' places in the split.
-        pixels: (N, H, W, 3) uint8, or None where features are given.
-        features: (N, P, C), the cached grid, or None.
-        tokens: (N, K, T + 1) int64: `<start>`, words, `<end>`, then `<pad>`; a missing caption is all `<pad>`.
-    """
-
-    indices: Tensor
-    pixels: Tensor | None
-    features: Tensor | None
-    tokens: Tensor
-
-    def to(self, device: torch.device) -> Batch:
-        """The same batch on `device`."""
-        return replace(
-            self,
-            indices=self.indices.to(device),
-            pixels=None if self.pixels is None else self.pixels.to(device, non_blocking=True),
-            features=None if self.features is None else self.features.to(device, non_blocking=True),
-            tokens=self.tokens.to(device, non_blocking=True),
-        )
-
-    def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory, from which a GPU copies quicker."""
-        return replace(
-            self,
-            pixels=None if self.pixels is None else self.pixels.pin_memory(),
-            features=None if self.features is None else self.features.pin_memory(),
-            tokens=self.tokens.pin_memory(),
-        )
-
-
-@dataclass(frozen=True)
-class _Item:
-    index: int
-    picture: Tensor  # pixels (H, W, 3) or features (P, C)
-    captions: list[Tensor]  # each (length,) int32: `<start>`, words, `<end>`
-
-
-class CaptionDataset(Dataset[_Item | DatasetError]):
-    """The pictures of one split with their captions as ids, `captions_per_image` of them at most.
-
-    What is drawn (a crop, which captions) depends on the seed that comes with a picture's place alone: not on what was
-    drawn before, nor on which process draws.
-
-    A picture that cannot be used is an error that is returned: torch would bury one that a worker process raises in
-    that process's traceback.
-    """
-
-    def __init__(
-        self,
-        index: CaptionIndex,
-        transform: TrainingTransform,
-        features: FeatureCache | None,
-        *,
-        captions_per_image: int,
-        draw: bool,
-    ) -> None:
-        self._index = index
-        self._transform = transform
-        self._features = features
-        self._captions_per_image = captions_per_image
-        self._draw = draw
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    def __getitem__(self, place: Place) -> _Item | DatasetError:
-        # the processor's generator only: torch.manual_seed would sow those of every GPU anew
-        before = torch.get_rng_state()
-        torch.default_generator.manual_seed(place.seed)
-        try:
-            return self._item(place.picture)
-        finally:
-            torch.set_rng_state(before)
-
-    def _item(self, index: int) -> _Item | DatasetError:
-        captions = self._choose(self._index.captions(index))
-        if self._features is not None:
-            return _Item(index, self._features[index], captions)
-        path = self._index.path(index)
-        try:
-            image = read_image(path)
-        except ImageError as error:
-            return DatasetError(f"picture {path} of the data set cannot be used: {error}")
-        return _Item(index, self._transform(image, may_flip=bool(self._index.may_flip[index])), captions)
-
-    def _choose(self, captions: list[Tensor]) -> list[Tensor]:
-        """Captions drawn anew each time, or the first ones for a steady loss."""
-        if not self._draw or len(captions) <= self._captions_per_image:
-            return captions[: self._captions_per_image]
-        return [captions[i] for i in torch.randperm(len(captions))[: self._captions_per_image].tolist()]
 
 
 class CaptionDataModule(lightning.LightningDataModule):
@@ -290,11 +190,11 @@ class CaptionDataModule(lightning.LightningDataModule):
             path = path.parent
         return path.name
 
-    def train_dataloader(self) -> ResumableLoader[_Item | DatasetError]:
+    def train_dataloader(self) -> ResumableLoader[Item | DatasetError]:
         """Shuffled batches of the training split."""
         return self._loader("train", shuffle=True)
 
-    def val_dataloader(self) -> ResumableLoader[_Item | DatasetError]:
+    def val_dataloader(self) -> ResumableLoader[Item | DatasetError]:
         """The development split in order."""
         return self._loader("dev", shuffle=False)
 
@@ -308,7 +208,7 @@ class CaptionDataModule(lightning.LightningDataModule):
             raise batch
         return batch.to(device)
 
-    def _loader(self, split: str, *, shuffle: bool) -> ResumableLoader[_Item | DatasetError]:
+    def _loader(self, split: str, *, shuffle: bool) -> ResumableLoader[Item | DatasetError]:
         features = self.features.get(split)
         captions = self._captions[split]
         tokens = captions.tokens(
@@ -337,29 +237,6 @@ class CaptionDataModule(lightning.LightningDataModule):
             batches,
             num_workers=workers,
             persistent_workers=workers > 0,
-            collate_fn=_collate,
+            collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
         )
-
-
-def _collate(items: Sequence[_Item | DatasetError]) -> Batch | DatasetError:
-    """Items to a Batch, or to the first error among them."""
-    errors = [item for item in items if isinstance(item, DatasetError)]
-    return errors[0] if errors else _batch([item for item in items if isinstance(item, _Item)])
-
-
-def _batch(items: Sequence[_Item]) -> Batch:
-    longest = max(len(caption) for item in items for caption in item.captions)
-    most = max(len(item.captions) for item in items)
-    tokens = torch.full((len(items), most, longest), Vocabulary.pad)  # (N, K, T + 1)
-    for n, item in enumerate(items):
-        for k, caption in enumerate(item.captions):
-            tokens[n, k, : len(caption)] = caption
-    pictures = torch.stack([item.picture for item in items])
-    from_cache = pictures.dim() == 3
-    return Batch(
-        indices=torch.tensor([item.index for item in items]),
-        pixels=None if from_cache else pictures,
-        features=pictures if from_cache else None,
-        tokens=tokens,
-    )

@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from captioner.errors import ConfigurationError
-from captioner.training.data import Batch
+from captioner.training.batch import Batch
 from captioner.training.gradient_flow import SHOWN, gradient_flow, recurrent_matrices
 from captioner.training.module import CaptionModule
 

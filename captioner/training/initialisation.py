@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+import click
 import torch
 
 from captioner.bundle import Bundle
 from captioner.errors import ConfigurationError
+from captioner.manifest import digest_of
 from captioner.model.caption_model import CaptionModel
 from captioner.model.configuration import DecoderConfiguration, EncoderConfiguration
 from captioner.preprocessing import Preprocessing
@@ -63,3 +67,25 @@ def copy_weights(start: Bundle, model: CaptionModel, vocabulary: Vocabulary) -> 
         state[name] = rows
     model.load_state_dict(state)
     return len(set(start.vocabulary.ordinary) & set(vocabulary.ordinary))
+
+
+def start_from_bundle(start: Bundle, path: str, model: CaptionModel, vocabulary: Vocabulary) -> dict[str, str]:
+    """Copy the weights of `start`, which was loaded from `path`; returns what the record of the training says of it."""
+    shared = copy_weights(start, model, vocabulary)
+    click.echo(f"{path}: {shared} of {len(vocabulary.ordinary)} words of the data keep their vectors", err=True)
+    return {"bundle": f"{start.name}@{digest_of(path)}"}
+
+
+def start_from_weights(weights: str | None, model: CaptionModel) -> dict[str, str]:
+    """Load the encoder's `weights` (as CaptionModule takes them); returns what the record of the training says of it.
+
+    Raises:
+        CaptionerError: they cannot be used.
+    """
+    if weights is None:
+        return {"weights": "random"}
+    model.encoder.load_weights(weights)
+    if weights == "DEFAULT":
+        return {"weights": "DEFAULT"}
+    with Path(weights).open("rb") as file:
+        return {"weights": Path(weights).name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

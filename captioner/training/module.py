@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import click
 import pytorch_lightning as lightning
 import torch
 from torch import Tensor
@@ -19,22 +17,26 @@ from captioner.decoding.options import DecodingOptions
 from captioner.errors import ConfigurationError
 from captioner.evaluation.captioning import caption_records
 from captioner.evaluation.diversity import BAD_ENDINGS
-from captioner.manifest import digest_of
 from captioner.model.caption_model import CaptionModel
 from captioner.model.configuration import DecoderConfiguration, EncoderConfiguration
 from captioner.model.engine import TorchEngine
 from captioner.prediction import Captioner
-from captioner.text.vocabulary import Vocabulary
+from captioner.training.batch import Batch
 from captioner.training.checkpoints import precision_of, refuse_other_network, refuse_other_words, words_digest
+from captioner.training.compiling import compile_parts
 from captioner.training.contradictions import refuse_objectives, refuse_rates, refuse_start
-from captioner.training.data import Batch, CaptionDataModule
+from captioner.training.data import CaptionDataModule
 from captioner.training.devices import share_of
 from captioner.training.feature_cache import cache_features
-from captioner.training.initialisation import copy_weights, refuse_contradictions, settings_of
+from captioner.training.initialisation import (
+    refuse_contradictions,
+    settings_of,
+    start_from_bundle,
+    start_from_weights,
+)
 from captioner.training.losses import CrossEntropyOptions
 from captioner.training.optimisation import optimizer_of, schedule_of
-from captioner.training.reward import Reward
-from captioner.training.self_critical import SelfCriticalOptions, advantages, draw, greedy_captions, policy_loss
+from captioner.training.self_critical import SelfCritical, SelfCriticalOptions
 from captioner.training.teacher_forcing import TeacherForcing
 from captioner.training.truncation import Truncation
 from captioner.training.validation import Validation
@@ -110,14 +112,14 @@ class CaptionModule(lightning.LightningModule):
         self.decoding = decoding
         self.compiled = compiled
         self.objective = TeacherForcing(options=cross_entropy, truncation=truncation)
+        self._rewarded: SelfCritical | None = None  # when the captions are known
         self.validation: Validation | None = None
         self.model: CaptionModel | None = None
         self.name = ""
         self.origin: dict[str, str] = {}
         self.history: list[Any] = []
-        self._losses_of_step: list[
-            tuple[Tensor, int]
-        ] = []  # of the batches since the last step, each with its pictures
+        # of the batches since the last step, each with its number of pictures
+        self._losses_of_step: list[tuple[Tensor, int]] = []
         self._began = time.monotonic()
         self._earlier_seconds = 0.0
         self._precision = "auto"
@@ -137,7 +139,10 @@ class CaptionModule(lightning.LightningModule):
         self.model = CaptionModel(
             self.encoder_configuration, self.decoder_configuration, vocabulary_size=len(data.vocabulary)
         )
-        self.origin = self._load_start(self.model, start)
+        if start is not None and self.init_from is not None:
+            self.origin = start_from_bundle(start, self.init_from, self.model, data.vocabulary)
+        else:
+            self.origin = start_from_weights(self.weights, self.model)
         self.model.encoder.train_from(self.train_encoder_from)
         self.model.encoder.to(memory_format=torch.channels_last)
         device = engine_device(self.trainer.strategy.root_device)
@@ -150,18 +155,7 @@ class CaptionModule(lightning.LightningModule):
         if self.train_encoder_from is None:  # a frozen encoder need see each picture only once, unless it varies
             self._cache_features(self.model, device)
         if self.compiled:
-            self._compile(self.model)
-
-    def _compile(self, model: CaptionModel) -> None:
-        """In place, so that the names in checkpoints stay; copies of the network are not compiled.
-
-        Of the decoder only what one step does: a loop over time would be compiled anew for each length of a caption.
-        """
-        model.decoder.cells.compile()
-        if model.decoder.attention is not None:
-            model.decoder.attention.compile()
-        if self.train_encoder_from is not None:
-            model.encoder.compile()
+            compile_parts(self.model, encoder=self.train_encoder_from is not None)
 
     def _cache_features(self, model: CaptionModel, device: str) -> None:
         """Fill the cache in one process of all, then (where machines share no disk) of each machine; then all read."""
@@ -179,21 +173,6 @@ class CaptionModule(lightning.LightningModule):
                         precision=self._precision,
                     )
             trainer.strategy.barrier()
-
-    def _load_start(self, model: CaptionModel, start: Bundle | None) -> dict[str, str]:
-        """Load into `model` what it starts from; returns what the record of the training says about it."""
-        if start is not None and self.init_from is not None:
-            shared = copy_weights(start, model, self.data.vocabulary)
-            known = len(self.data.vocabulary.ordinary)
-            click.echo(f"{self.init_from}: {shared} of {known} words of the data keep their vectors", err=True)
-            return {"bundle": f"{start.name}@{digest_of(self.init_from)}"}
-        if self.weights is None:
-            return {"weights": "random"}
-        model.encoder.load_weights(self.weights)
-        if self.weights == "DEFAULT":
-            return {"weights": "DEFAULT"}
-        with Path(self.weights).open("rb") as file:
-            return {"weights": Path(self.weights).name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
     @property
     def data(self) -> CaptionDataModule:
@@ -236,8 +215,8 @@ class CaptionModule(lightning.LightningModule):
         """Prepare the references that validation compares with."""
         self.validation = Validation(self.data.references("dev"))
         if self.self_critical is not None:
-            self._ends_badly = frozenset(self.data.vocabulary.encode(BAD_ENDINGS))
-            self._reward = Reward(self.data.captions("train"), bleu_weight=self.self_critical.bleu_weight)
+            bad_endings = self.data.vocabulary.encode(BAD_ENDINGS)
+            self._rewarded = SelfCritical(self.self_critical, self.data.captions("train"), bad_endings=bad_endings)
 
     def on_train_start(self) -> None:
         """A run that is resumed in the middle of an epoch has no start of it."""
@@ -264,8 +243,8 @@ class CaptionModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The mean cross-entropy of a word, or the loss of self-critical training."""
-        if self.self_critical is not None:
-            return self._self_critical_step(batch, self.self_critical)
+        if self._rewarded is not None:
+            return self._self_critical_step(batch, self._rewarded)
         loss = self.teacher_forced_loss(batch) * share_of(self.objective.options.counted(batch.tokens[:, :, 1:]))
         self._log_loss(loss, len(batch.tokens))
         return loss
@@ -306,30 +285,14 @@ class CaptionModule(lightning.LightningModule):
             loss_scale=1.0 if scaler is None else scaler.get_scale(),
         )
 
-    def _self_critical_step(self, batch: Batch, options: SelfCriticalOptions) -> Tensor:
+    def _self_critical_step(self, batch: Batch, objective: SelfCritical) -> Tensor:
         """Draw captions, reward them, and raise the probability of those that were better than the others."""
-        decoder, features = self.network.decoder, self.features_of(batch)
-        drawn = draw(decoder, features, samples=options.samples, max_length=options.max_length)
-        captions, pictures = drawn.captions(), batch.indices.tolist()
-        rewards = self._reward(captions, [picture for picture in pictures for _ in range(options.samples)])
-        rewards = rewards.view(len(pictures), options.samples).to(features.device)  # (N, K)
-        greedy: Tensor | None = None
-        if options.baseline == "greedy":
-            greedy = self._reward(greedy_captions(decoder, features, max_length=options.max_length), pictures)
-            greedy = greedy.to(features.device)
-            self.log(
-                "greedy_reward", greedy.mean(), on_step=False, on_epoch=True, batch_size=len(pictures), sync_dist=True
-            )
-        loss = policy_loss(drawn, advantages(rewards, greedy)) * share_of((drawn.tokens != Vocabulary.pad).sum())
-        ends_badly = self._ends_badly  # ids
-        bad = sum(caption[-1] != Vocabulary.end or caption[-2] in ends_badly for caption in captions) / len(captions)
-        figures: dict[str, Tensor | float] = {
-            "reward": rewards.mean(),
-            "bad_endings": bad,
-            "words": sum(map(len, captions)) / len(captions) - 1,
-        }
-        self._log_loss(loss, len(pictures))
-        self.log_dict(figures, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(pictures), sync_dist=True)
+        loss, figures = objective.loss(self.network.decoder, self.features_of(batch), batch.indices.tolist())
+        pictures = len(batch.indices)
+        self._log_loss(loss, pictures)
+        if (greedy := figures.pop("greedy_reward", None)) is not None:
+            self.log("greedy_reward", greedy, on_step=False, on_epoch=True, batch_size=pictures, sync_dist=True)
+        self.log_dict(figures, prog_bar=True, on_step=True, on_epoch=True, batch_size=pictures, sync_dist=True)
         return loss
 
     def on_validation_epoch_start(self) -> None:

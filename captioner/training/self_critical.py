@@ -8,6 +8,7 @@ the baseline, NSC (Luo 2020) the mean reward of the other captions that were dra
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,8 @@ from captioner.decoding.search import search
 from captioner.errors import ConfigurationError
 from captioner.model.decoder import Decoder
 from captioner.text.vocabulary import Vocabulary
+from captioner.training.devices import share_of
+from captioner.training.reward import Reward
 
 BASELINES = ("others", "greedy")
 _NEVER_DRAWN = [Vocabulary.pad, Vocabulary.start, Vocabulary.unk]  # as search never returns them
@@ -149,3 +152,54 @@ def policy_loss(drawn: Drawn, advantage: Tensor) -> Tensor:
     """
     words = (drawn.tokens != Vocabulary.pad).sum()
     return -(advantage.detach().unsqueeze(2) * drawn.log_probabilities).sum() / words
+
+
+class SelfCritical:
+    """The objective of self-critical training: what it rewards, and the loss of one batch."""
+
+    def __init__(
+        self, options: SelfCriticalOptions, captions: Sequence[Sequence[Sequence[int]]], *, bad_endings: Iterable[int]
+    ) -> None:
+        """Prepare the reward.
+
+        Args:
+            captions: of each picture of the training split those that people wrote, as ids, `<end>` included.
+            bad_endings: the ids of words after which another must follow.
+        """
+        self._options = options
+        self._reward = Reward(captions, bleu_weight=options.bleu_weight)
+        self._bad_endings = frozenset(bad_endings)
+
+    def loss(
+        self, decoder: Decoder, features: Tensor, pictures: Sequence[int]
+    ) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """Draw captions and reward them.
+
+        Args:
+            features: (N, P, C).
+            pictures: the N pictures' places in the training split.
+
+        Returns:
+            The loss (one number), and the figures of the log: the mean `reward`, the share of `bad_endings`, the mean
+            number of `words`, and with the baseline `greedy` its mean reward, `greedy_reward`.
+        """
+        options = self._options
+        drawn = draw(decoder, features, samples=options.samples, max_length=options.max_length)
+        captions = drawn.captions()
+        rewards = self._reward(captions, [picture for picture in pictures for _ in range(options.samples)])
+        rewards = rewards.view(len(pictures), options.samples).to(features.device)  # (N, K)
+        figures: dict[str, Tensor | float] = {
+            "reward": rewards.mean(),
+            "bad_endings": sum(map(self._ends_badly, captions)) / len(captions),
+            "words": sum(map(len, captions)) / len(captions) - 1,
+        }
+        greedy: Tensor | None = None
+        if options.baseline == "greedy":
+            greedy = self._reward(greedy_captions(decoder, features, max_length=options.max_length), pictures)
+            greedy = greedy.to(features.device)  # (N,)
+            figures["greedy_reward"] = greedy.mean()
+        loss = policy_loss(drawn, advantages(rewards, greedy)) * share_of((drawn.tokens != Vocabulary.pad).sum())
+        return loss, figures
+
+    def _ends_badly(self, caption: Sequence[int]) -> bool:
+        return caption[-1] != Vocabulary.end or caption[-2] in self._bad_endings

@@ -12,7 +12,7 @@ from captioner.evaluation import ptb
 from captioner.evaluation.metrics import CiderD, bleu
 from captioner.model.decoder import Decoder
 from captioner.prediction import Captioner
-from captioner.training.data import Batch
+from captioner.training.batch import Batch
 from captioner.training.devices import WeightedMean, gathered
 from captioner.training.losses import CrossEntropyOptions
 from captioner.training.teacher_forcing import TeacherForcing

@@ -29,7 +29,8 @@ import psutil
 from captioner.datasets.shapes import ShapesOptions, draw, examples
 from captioner.geometry import Geometry
 from captioner.preprocessing import Preprocessing
-from captioner.training.data import Batch, CaptionDataModule
+from captioner.training.batch import Batch
+from captioner.training.data import CaptionDataModule
 from captioner.training.sampler import ResumableLoader
 
 IMAGES, FILES = 123_287, 1_000

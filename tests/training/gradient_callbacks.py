@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 
 from captioner.model.decoder import Decoder
-from captioner.training.data import Batch
+from captioner.training.batch import Batch
 from captioner.training.module import CaptionModule
 
 

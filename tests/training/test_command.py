@@ -17,8 +17,8 @@ import torch
 
 from captioner.bundle import load_bundle
 from captioner.prediction import Captioner
-from captioner.training.command import earlier_logs, set_aside
 from captioner.training.precision import automatic_precision
+from captioner.training.run_folder import earlier_logs, set_aside
 from tests.training.running import SETTINGS, column, recipe, run_process, train
 
 

@@ -13,7 +13,8 @@ from captioner.errors import ConfigurationError, DatasetError
 from captioner.geometry import Geometry
 from captioner.preprocessing import Augmentation, Preprocessing, pixels_of
 from captioner.text.vocabulary import Vocabulary
-from captioner.training.data import Batch, CaptionDataModule
+from captioner.training.batch import Batch
+from captioner.training.data import CaptionDataModule
 from tests.conftest import Draw
 
 CAPTIONS = {

@@ -17,7 +17,8 @@ from captioner.geometry import Geometry
 from captioner.model.configuration import DecoderConfiguration, EncoderConfiguration
 from captioner.preprocessing import Preprocessing
 from captioner.text.vocabulary import Vocabulary
-from captioner.training.data import Batch, CaptionDataModule
+from captioner.training.batch import Batch
+from captioner.training.data import CaptionDataModule
 from captioner.training.losses import CrossEntropyOptions
 from captioner.training.module import CaptionModule
 from captioner.training.teacher_forcing import TeacherForcing

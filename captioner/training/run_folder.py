@@ -1,0 +1,49 @@
+"""The folder of a run: its logs and its curves, also where it is resumed or written over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytorch_lightning as lightning
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+from captioner.pictures.curves import draw_curves
+
+
+class DrawCurves(Callback):
+    """Redraw curves.png after every validation, so that a long run can be watched."""
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Lightning's hook."""
+        if trainer.sanity_checking or not trainer.is_global_zero or not isinstance(trainer.logger, CSVLogger):
+            return
+        trainer.logger.save()
+        log = Path(trainer.logger.log_dir) / "metrics.csv"
+        if log.is_file():
+            draw_curves([*earlier_logs(log.parent), log], log.with_name("curves.png"))
+
+
+def earlier_logs(output: Path) -> list[Path]:
+    """The logs of the runs that this one resumes, oldest first."""
+    return sorted(output.glob("metrics.*.csv"))
+
+
+@rank_zero_only
+def set_aside(output: Path, *, resumes: bool) -> None:
+    """Keep the log of the run that is resumed, which Lightning would delete.
+
+    A new run needs no earlier logs. It takes `last.ckpt` out of the way, too: what resumes it must not go on with
+    another run.
+    """
+    earlier, log, last = earlier_logs(output), output / "metrics.csv", output / "checkpoints" / "last.ckpt"
+    if not resumes:
+        for file in [*earlier, *(output / "tensorboard").glob("events.out.tfevents.*")]:
+            file.unlink()
+        if last.is_file():
+            before = last.replace(last.with_name("previous.ckpt"))
+            click.echo(f"this is a new run; where an earlier one ended is kept as {before}", err=True)
+    elif log.is_file():
+        log.rename(output / f"metrics.{len(earlier) + 1:03}.csv")
