@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from captioner.bundle import Bundle
 
 
@@ -24,10 +27,14 @@ def model_card(bundle: Bundle) -> str:
         "",
     ]
     for number, phase in enumerate(bundle.training.get("phases", []), start=1):
-        lines.append(
-            f"{number}. {phase['data']}, {phase['date']}: {phase['epochs']} epochs ({phase['steps']} steps) in "
-            f"{phase['minutes']} minutes; CIDEr-D {phase['dev_cider']} on the development split."
-        )
+        if "average_of" in phase:
+            lines.append(
+                f"{number}. The average of the weights of {len(phase['average_of'])} models, each further trained:"
+            )
+            each = (one for phases in phase["phases_of_each"] for one in phases)
+            lines += [f"   - {_told(one)}" for one in each if "average_of" not in one]
+        else:
+            lines.append(f"{number}. {_told(phase)}")
     if scores := bundle.scores.get("scores"):
         lines += ["", "## Scores", "", "| score | value |", "|---|---|"]
         lines += [f"| {name} | {round(value, 2)} |" for name, value in scores.items()]
@@ -56,6 +63,14 @@ def model_card(bundle: Bundle) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _told(phase: Mapping[str, Any]) -> str:
+    """One phase of a training, in a sentence."""
+    return (
+        f"{phase['data']}, {phase['date']}: {phase['epochs']} epochs ({phase['steps']} steps) in {phase['minutes']} "
+        f"minutes; CIDEr-D {phase['dev_cider']} on the development split."
+    )
 
 
 def licence_text(data: str) -> str:

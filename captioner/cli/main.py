@@ -18,7 +18,9 @@ import click
 from captioner.errors import CaptionerError
 
 # In the order in which `captioner --help` lists them. The command `x` is the function `x` in captioner/cli/x.py.
-COMMANDS = ("caption", "undo", "merge", "serve", "evaluate", "score", "report", "inspect", "diagnose", "train")
+COMMANDS = (
+    "caption", "undo", "merge", "serve", "evaluate", "score", "report", "inspect", "diagnose", "train", "average",
+)  # fmt: skip
 
 # What the machine refuses, as opposed to a mistake of ours: these are told in one line as well.
 _REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE, errno.EFBIG, errno.EIO}
