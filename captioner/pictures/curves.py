@@ -16,22 +16,28 @@ def draw_curves(logs: Sequence[Path], file: Path) -> None:
         with log.open(encoding="utf-8", newline="") as lines:
             rows += csv.DictReader(lines)
 
-    def series(name: str) -> tuple[list[int], list[float]]:
-        points = [(int(row["epoch"]) + 1, float(row[name])) for row in rows if row.get(name)]
+    def series(name: str, scale: float = 1.0) -> tuple[list[int], list[float]]:
+        points = [(int(row["epoch"]) + 1, scale * float(row[name])) for row in rows if row.get(name)]
         return [epoch for epoch, _ in points], [value for _, value in points]
 
+    rewarded = any(row.get("reward_epoch") for row in rows)  # then the loss that training minimises is no cross-entropy
     figure = Figure(figsize=(10, 4), layout="constrained")
     losses, scores = figure.subplots(1, 2)
     for name, label in (
-        ("train_loss_epoch", "training"),
+        *(() if rewarded else (("train_loss_epoch", "training"),)),
         ("val_loss", "development"),
         ("val_loss_shuffled", "with wrong pictures"),
     ):
         losses.plot(*series(name), marker="o", markersize=3, label=label)
     for name, label in (("cider", "CIDEr-D"), ("bleu4", "BLEU-4")):
         scores.plot(*series(name), marker="o", markersize=3, label=label)
-    losses.set(title="cross-entropy a word", xlabel="epoch", ylabel="nats (label smoothing included)")
-    scores.set(title="development split", xlabel="epoch", ylabel="points, 0 to 100")
+    if rewarded:
+        scores.plot(
+            *series("reward_epoch", 100.0), marker="o", markersize=3, label="reward of drawn captions, training"
+        )
+    smoothed = "" if rewarded else " (training: with label smoothing)"
+    losses.set(title="cross-entropy a word", xlabel="epoch", ylabel=f"nats{smoothed}")
+    scores.set(title="scores (development split)", xlabel="epoch", ylabel="points")
     for axes in (losses, scores):
         axes.grid(alpha=0.3)
         axes.legend()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from pathlib import Path
 
 import click
@@ -12,18 +14,32 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from captioner.pictures.curves import draw_curves
 
+_SECONDS_BETWEEN_PICTURES = 30.0
+
 
 class DrawCurves(Callback):
-    """Redraw curves.png after every validation, so that a long run can be watched."""
+    """Redraw curves.png after a validation, so that a long run can be watched, and at the end."""
+
+    def __init__(self) -> None:
+        self._drawn = -math.inf
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Lightning's hook."""
-        if trainer.sanity_checking or not trainer.is_global_zero or not isinstance(trainer.logger, CSVLogger):
+        """Lightning's hook. Where validations are quick, most of them leave the picture as it is."""
+        if not trainer.sanity_checking and time.monotonic() - self._drawn > _SECONDS_BETWEEN_PICTURES:
+            self._draw(trainer)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Lightning's hook: the loss of the last epoch is known only now."""
+        self._draw(trainer)
+
+    def _draw(self, trainer: lightning.Trainer) -> None:
+        if not trainer.is_global_zero or not isinstance(trainer.logger, CSVLogger):
             return
         trainer.logger.save()
         log = Path(trainer.logger.log_dir) / "metrics.csv"
         if log.is_file():
             draw_curves([*earlier_logs(log.parent), log], log.with_name("curves.png"))
+            self._drawn = time.monotonic()
 
 
 def earlier_logs(output: Path) -> list[Path]:
