@@ -54,7 +54,7 @@ def average_bundles(paths: Sequence[str | os.PathLike[str]]) -> Bundle:
     shared = _shared(histories)
     if not shared:
         raise BundleError(
-            f"{', '.join(map(os.fspath, dict.fromkeys(paths)))} were not trained from the same start (the first phase "
+            f"{', '.join(os.fspath(path) for path in dict.fromkeys(paths))} were not trained from the same start (the first phase "
             "of their training is not the same), so the mean of their weights is no model: begin the runs with "
             "--init-from the same bundle"
         )

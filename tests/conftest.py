@@ -6,7 +6,7 @@ import io
 import signal
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 Encode = Callable[..., bytes]
 Draw = Callable[..., Image.Image]
+
+
+@pytest.fixture(autouse=True)
+def own_signals() -> Iterator[None]:
+    """A job leaves signals ignored, since its process ends with it; this process goes on, and has children."""
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    yield
+    for number, handler in before:
+        signal.signal(number, handler)
 
 
 def _draw(width: int = 160, height: int = 120, seed: int = 0) -> Image.Image:

@@ -27,17 +27,16 @@ Write = Callable[..., Path]
 @pytest.fixture
 def write(tiny_bundle: Path, tmp_path: Path) -> Write:
     """Writes a bundle whose weights are those of the tiny one plus a number."""
-    start = load_bundle(tiny_bundle)
 
     def written(name: str, *, add: float, licence: str = "MIT", **changes: Any) -> Path:
         bundle = load_bundle(tiny_bundle)
         bundle.model.decoder.bias.add_(add)
         own = {**START, "date": "2026-02-02", "epochs": 4, "dev_cider": 20.0 + add}
-        bundle = replace(bundle, **{"training": {"phases": [START, own]}, "scores": {"CIDEr-D": 1.0}} | changes)
+        given: dict[str, Any] = {"training": {"phases": [START, own]}, "scores": {"CIDEr-D": 1.0}, **changes}
+        bundle = replace(bundle, **given)
         save_bundle(bundle, tmp_path / name, card="", licence_text=f"{licence}\n")
         return tmp_path / name
 
-    assert float(start.model.decoder.bias.abs().max()) < 100
     return written
 
 

@@ -81,7 +81,7 @@ def arrange(path: Path, images: Sequence[Described], folder: Path, notes: Sequen
     kept: list[tuple[str, str | None, Record]] = []
     for image in images:
         picture = _picture(folder, image.name)
-        captions = tuple(caption.strip() for caption in image.captions if _has_letter_or_digit.search(caption))
+        captions = tuple([caption.strip() for caption in image.captions if _has_letter_or_digit.search(caption)])
         if captions:
             kept.append((image.name, image.split, Record(picture, captions)))
         else:

@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import PIL
 from tqdm import tqdm
@@ -55,14 +56,19 @@ def check_pictures(images: Sequence[Path], cache: Path) -> Findings:
     known = _read(file)
     findings: Findings = {}
     unread: list[tuple[Path, int, int]] = []
+    folders: dict[str, str] = {}  # the absolute path of each, asked for once: there may be many pictures
     for image in images:
+        path = os.fspath(image)
         try:
-            status = os.stat(image)  # noqa: PTH116  # Path.stat takes twice as long, and there may be many
+            status = os.stat(path)  # noqa: PTH116  # Path.stat takes twice as long
         except OSError as error:
             findings[image] = Finding("", f"The file cannot be read: {error.strerror}.")
             continue
         size, modified = status.st_size, status.st_mtime_ns
-        found = known.get(os.path.abspath(image))  # noqa: PTH100
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = os.path.abspath(folder)  # noqa: PTH100
+        found = known.get(os.path.join(folders[folder], name))  # noqa: PTH118
         if found is not None and found[:2] == (size, modified):
             findings[image] = Finding(found[2], None)
         else:
@@ -116,15 +122,24 @@ def write_left_out(left_out: Sequence[LeftOut], file: Path) -> None:
 
 def _read(file: Path) -> _Known:
     """What earlier checks have found good; a line that was cut off by the end of a process is passed over."""
+    if not file.is_file():
+        return {}
+    lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
+    try:  # all at once, which takes a third of the time; the last line is empty
+        return _by_path(json.loads(f"[{','.join(lines[:-1])}]"))
+    except ValueError:
+        pass
     known: _Known = {}
-    if file.is_file():
-        for line in file.read_text(encoding="utf-8", errors="replace").split("\n"):
-            try:
-                path, size, modified, digest = json.loads(line)
-            except ValueError:
-                continue
-            known[path] = (size, modified, digest)
+    for line in lines:
+        try:
+            known.update(_by_path([json.loads(line)]))
+        except ValueError:
+            continue
     return known
+
+
+def _by_path(rows: list[list[Any]]) -> _Known:
+    return {path: (size, modified, digest) for path, size, modified, digest in rows}
 
 
 def _read_pictures(unread: Sequence[tuple[Path, int, int]], file: Path) -> Iterator[tuple[Path, Finding]]:

@@ -13,12 +13,24 @@ from captioner.errors import DatasetError
 _SHOWN = 60  # how many characters of a value an error shows
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen: there are as many as captions, and a frozen one takes twice as long to make
 class Entry:
-    """An object in a JSON file, and where it stands; what it lacks or has of another type is a DatasetError."""
+    """An object in a JSON file, and where it stands; what it lacks or has of another type is a DatasetError.
 
-    where: str
+    Attributes:
+        file: the file, and which list of it.
+        number: the object's place in the list, from 1.
+        fields: what it holds.
+    """
+
+    file: str
+    number: int
     fields: dict[str, object]
+
+    @property
+    def where(self) -> str:
+        """Where it stands, for an error."""
+        return _place(self.file, self.number)
 
     def __contains__(self, key: str) -> bool:
         return key in self.fields
@@ -42,7 +54,11 @@ class Entry:
         value = self._value(key)
         if not isinstance(value, list):
             raise DatasetError(f"{self.where}: '{key}' must be a list, found {described(value)}")
-        return [entry.text(part) for entry in entries(value, f"{self.where}, '{key}'")]
+        found = [entry.get(part) if isinstance(entry, dict) else None for entry in value]
+        texts = [text for text in found if isinstance(text, str)]
+        if len(texts) < len(found):  # then one of these says what is wrong, and where
+            return [entry.text(part) for entry in entries(value, f"{self.where}, '{key}'")]
+        return texts
 
     def _value(self, key: str) -> object:
         if key not in self.fields:
@@ -86,10 +102,9 @@ def list_of(content: object, key: str) -> list[object] | None:
 def entries(content: Sequence[object], where: str) -> Iterator[Entry]:
     """The objects of a list; anything else in it is a DatasetError."""
     for number, entry in enumerate(content, start=1):
-        place = f"{where}, entry {number}"
         if not isinstance(entry, dict):
-            raise DatasetError(f"{place}: expected an object, found {described(entry)}")
-        yield Entry(place, entry)
+            raise DatasetError(f"{_place(where, number)}: expected an object, found {described(entry)}")
+        yield Entry(where, number, entry)
 
 
 def described(value: object) -> str:
@@ -101,6 +116,10 @@ def described(value: object) -> str:
         return f"a list that begins with {described(value[0])}" if value else "an empty list"
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _place(where: str, number: int) -> str:
+    return f"{where}, entry {number}"
 
 
 def _decode(text: str) -> object:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -24,14 +24,19 @@ from captioner.datasets.records import Record
 from captioner.text.tokenizer import tokenize
 from captioner.text.vocabulary import Vocabulary
 
-_Numbers = npt.NDArray[np.int64]
+_Numbers = npt.NDArray[np.int32]
+_Places = npt.NDArray[np.int64]
 
 
 class Words:
     """Numbers for words, in the order in which they come, before there is a vocabulary."""
 
-    def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
+    def __init__(self, words: Iterable[str] = ()) -> None:
+        """Number the `words`, each of which comes once, in their order."""
+        self._numbers = {word: number for number, word in enumerate(words)}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._numbers)
 
     def numbers(self, words: Iterable[str]) -> list[int]:
         """The number of each word; a new word gets the next one."""
@@ -57,17 +62,17 @@ class NumberedCaptions:
     """M captions as numbers of words.
 
     Attributes:
-        numbers: of all words, one caption after the other.
-        ends: (M + 1,) caption m is `numbers[ends[m]:ends[m + 1]]`.
+        numbers: int32, of all words, one caption after the other.
+        ends: (M + 1,) int64, caption m is `numbers[ends[m]:ends[m + 1]]`.
     """
 
     numbers: _Numbers
-    ends: _Numbers
+    ends: _Places
 
     @classmethod
     def of(cls, records: Sequence[Record], words: Words) -> Self:
         """All captions of the records, one after the other."""
-        numbers, ends = array("q"), array("q", [0])
+        numbers, ends = array("i"), array("q", [0])
         for record in records:
             for caption in record.captions:
                 numbers.extend(words.numbers(tokenize(caption)))

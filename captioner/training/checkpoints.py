@@ -91,6 +91,12 @@ def precision_of(checkpoint: Path) -> str:
     return str(content.get("captioner", {}).get("precision", "auto"))
 
 
+def moment_of(checkpoint: Path) -> str:
+    """After how much work a `checkpoint` was written: no two are of the same moment."""
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    return f"step {content['global_step']} after {content.get('captioner', {}).get('seconds', 0.0):.3f} seconds"
+
+
 def follow_moved_folder(callbacks: Mapping[str, Any], folder: Path) -> None:
     """Give the states of Lightning's ModelCheckpoint in `callbacks` the paths of `folder`, where their files are now.
 

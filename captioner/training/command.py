@@ -22,6 +22,7 @@ from captioner.training.checkpoints import KeptCheckpoints, WholeFiles, find_che
 from captioner.training.clipping import WatchGradients
 from captioner.training.contradictions import has_no_end, refuse_half_a_run
 from captioner.training.data import CaptionDataModule
+from captioner.training.devices import lost_contact
 from captioner.training.initialisation import settings_of_bundle
 from captioner.training.module import CaptionModule
 from captioner.training.parser import DESCRIPTION, USAGE, TrainParser, listed
@@ -29,6 +30,7 @@ from captioner.training.precision import automatic_precision
 from captioner.training.result import write_bundle
 from captioner.training.resume import Checkpoints
 from captioner.training.run_folder import DrawCurves, set_aside
+from captioner.training.same_start import SameStart
 from captioner.training.samples import ShowSamples
 
 # What a run that starts from a bundle takes if it is told nothing else: its words need no more than a push.
@@ -96,6 +98,11 @@ class TrainCommand(LightningCLI):
         if resumed not in (None, "hpc"):
             self.config["fit"]["ckpt_path"] = str(find_checkpoint(resumed, output))
 
+    def before_fit(self) -> None:
+        """Tell the module which checkpoint it will go on from (LightningCLI's hook)."""
+        resumed = self.config_init["fit"]["ckpt_path"]
+        self.model.resumed = None if resumed in (None, "hpc") else Path(resumed)
+
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """Every file of a run goes to the output folder.
 
@@ -121,14 +128,14 @@ class TrainCommand(LightningCLI):
         plugins = listed(trainer["plugins"])
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             kwargs.setdefault("plugins", [*plugins, WholeFiles()])
-        kwargs["callbacks"] = [*listed(trainer["callbacks"]), WatchGradients(), *self._checkpoints(output)]
-        kwargs["callbacks"] += [DrawCurves(), ShowSamples()]
+        kwargs["callbacks"] = [*listed(trainer["callbacks"]), SameStart(), WatchGradients()]
+        kwargs["callbacks"] += [*self._checkpoints(output), DrawCurves(), ShowSamples()]
         if trainer["enable_progress_bar"] is not False:
             # a log file is no terminal: one line now and then is enough
             kwargs["callbacks"].append(TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 50))
         try:
             return super().instantiate_trainer(**kwargs)
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:  # a RuntimeError: what a Slurm script asks for
             raise ConfigurationError(f"these trainer settings cannot work: {error}") from error
 
     def _checkpoints(self, output: Path) -> list[ModelCheckpoint]:
@@ -153,7 +160,9 @@ class TrainCommand(LightningCLI):
 def _is_of_use(record: logging.LogRecord) -> bool:
     """Whether a user can act on what Lightning logs, or learn from it."""
     said = record.getMessage()
-    return not any(start in said for start in ("Seed set to", "litlogger", "`weights_only` was not set"))
+    return not any(
+        start in said for start in ("Seed set to", "litlogger", "`weights_only` was not set", "SLURM auto-requeue")
+    )
 
 
 def main(arguments: list[str]) -> None:
@@ -172,6 +181,7 @@ def main(arguments: list[str]) -> None:
         "lightning_fabric.utilities.seed",
         "pytorch_lightning.utilities.rank_zero",
         "pytorch_lightning.trainer.connectors.checkpoint_connector",
+        "pytorch_lightning.trainer.connectors.signal_connector",  # what it has set, `Checkpoints` replaces
     ):
         logging.getLogger(name).addFilter(_is_of_use)  # a second time it is not added
     with warnings.catch_warnings():
@@ -185,6 +195,8 @@ def main(arguments: list[str]) -> None:
         warnings.filterwarnings("ignore", message="Precision .* is not supported by the model summary.*")
         # a short epoch has few lines in its log; its means and its validation are there all the same
         warnings.filterwarnings("ignore", message="The number of training batches .* logging interval.*")
+        # where Slurm is installed, one may train without it
+        warnings.filterwarnings("ignore", message="The `srun` command is available on your system.*")
         # the bundle, the checkpoints and the earlier logs are there on purpose
         warnings.filterwarnings("ignore", message=".*Experiment logs directory .* exists and is not empty.*")
         for category in (DeprecationWarning, FutureWarning):
@@ -203,6 +215,10 @@ def main(arguments: list[str]) -> None:
             write_bundle(command.trainer, command.model, command.checkpoint, command.kept, settings)
         except MisconfigurationException as error:
             raise ConfigurationError(f"these trainer settings cannot work: {error}") from error
+        except RuntimeError as error:
+            if said := lost_contact(error):
+                raise ConfigurationError(said) from error
+            raise
         except SystemExit as ended:
             if isinstance(ended.__context__, KeyboardInterrupt):  # Lightning ends an interrupted run by sys.exit(1)
                 raise KeyboardInterrupt from None

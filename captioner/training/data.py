@@ -20,8 +20,9 @@ from captioner.evaluation import ptb
 from captioner.preprocessing import Augmentation, Preprocessing, TrainingTransform
 from captioner.text.vocabulary import Vocabulary
 from captioner.training.batch import Batch, Item, collate
+from captioner.training.caption_cache import numbered_captions
 from captioner.training.caption_dataset import CaptionDataset
-from captioner.training.caption_index import CaptionIndex, NumberedCaptions, Words
+from captioner.training.caption_index import CaptionIndex, NumberedCaptions
 from captioner.training.feature_cache import FeatureCache
 from captioner.training.sampler import EpochBatches, ResumableLoader
 
@@ -58,7 +59,8 @@ class CaptionDataModule(lightning.LightningDataModule):
             min_count: a word must occur so often in the training captions to be in the vocabulary.
             max_words: so many words of a training caption are fed. Of a longer one, the next word is still predicted,
                 but neither what follows nor its end.
-            cache: the folder for the features of a frozen encoder, and for which pictures have been found readable.
+            cache: the folder for the features of a frozen encoder, for which pictures have been found readable, and for
+                the captions' words as numbers.
             num_workers: processes that read pictures; with 0, the main process does.
             kind: coco, karpathy, flickr, table or sidecars; auto finds it by looking.
             strict: end where a picture would be left out.
@@ -114,12 +116,11 @@ class CaptionDataModule(lightning.LightningDataModule):
         self._looked_at = None
         splits, unusable = usable(data_set.splits, findings)
         self._tell(data_set, [*data_set.left_out, *unusable])
-        self._words = Words()
         for split in ("train", "dev"):
             if data_set.split(split) and not splits[split]:
                 raise DatasetError(f"no picture of the split '{split}' of {self.path} can be used; see {self._list}")
             self._records[split] = splits[split]
-            self._captions[split] = NumberedCaptions.of(splits[split], self._words)
+        self._words, self._captions = numbered_captions(self._records, self.cache)
         counts = self._words.counts(self._captions["train"].numbers)
         self.vocabulary = Vocabulary.of_counts(counts, min_count=self.min_count)
         if not self.vocabulary.ordinary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -9,6 +10,8 @@ from typing import TypeVar
 import torch
 import torch.distributed as distributed
 from torch import Tensor
+
+from captioner.errors import ConfigurationError
 
 _T = TypeVar("_T")
 
@@ -39,6 +42,14 @@ def total_over_processes(value: Tensor) -> Tensor:
     return value
 
 
+def greatest_over_processes(value: Tensor) -> Tensor:
+    """The greatest of `value`, element by element, of all processes."""
+    if several():
+        value = value.clone()
+        distributed.all_reduce(value, distributed.ReduceOp.MAX)
+    return value
+
+
 @dataclass
 class WeightedMean:
     """The mean of a loss over all words that it was computed for, batch after batch."""
@@ -65,3 +76,30 @@ def gathered(value: _T) -> list[_T]:
     values: list[_T | None] = [None] * distributed.get_world_size()
     distributed.all_gather_object(values, value)
     return [each for each in values if each is not None]
+
+
+def refuse_disagreement(value: str, remedy: str) -> None:
+    """Refuse a training in which `value` is not the same in all processes; a sentence ends with the `remedy`.
+
+    Raises:
+        ConfigurationError: in every process.
+    """
+    values = gathered(value)
+    for rank, other in enumerate(values):
+        if other != values[0]:
+            raise ConfigurationError(f"process 0 has {values[0]}, but process {rank} has {other}: {remedy}")
+
+
+def lost_contact(error: RuntimeError) -> str | None:
+    """What a process says that cannot talk to the others any more; None if `error` tells of something else.
+
+    Of what gloo meets, torch makes plain RuntimeErrors.
+    """
+    said = str(error)
+    if "/gloo/" not in said and not (distributed.is_available() and isinstance(error, distributed.DistError)):
+        return None
+    reason = re.sub(r"^\[\S+\] ", "", said).partition("\n")[0].partition(". ")[0]  # without the place in torch's source
+    return (
+        f"this process cannot talk to the others of the training ({reason}); if one of them has ended, its own "
+        "messages say why, and the same command with --resume goes on from the last checkpoint"
+    )

@@ -123,6 +123,7 @@ class CaptionModule(lightning.LightningModule):
         self._began = time.monotonic()
         self._earlier_seconds = 0.0
         self._precision = "auto"
+        self.resumed: Path | None = None  # the checkpoint to go on from; the trainer knows it only when it reads it
 
     def configure_model(self) -> None:
         """Build the network for the data's vocabulary, and load what it starts from (Lightning's hook)."""
@@ -147,8 +148,7 @@ class CaptionModule(lightning.LightningModule):
         self.model.encoder.to(memory_format=torch.channels_last)
         device = engine_device(self.trainer.strategy.root_device)
         # timed once, in one process, for the whole run: what is resumed must not choose anew
-        resumed = self.trainer.ckpt_path
-        precision = "auto" if resumed is None else precision_of(Path(resumed))
+        precision = "auto" if self.resumed is None else precision_of(self.resumed)
         if precision == "auto" and self.trainer.is_global_zero:
             precision = TorchEngine(self.model, device=device).precision
         self._precision = self.trainer.strategy.broadcast(precision)

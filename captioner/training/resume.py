@@ -19,15 +19,19 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from captioner.errors import ConfigurationError
 from captioner.training.checkpoints import follow_moved_folder
-from captioner.training.devices import gathered, total_over_processes
+from captioner.training.devices import gathered, greatest_over_processes
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Slurm sends SIGUSR1 where a script asks for it, as in Lightning's documentation. The greatest one that any of the
+# processes has received is that of all.
+_SIGNALS = (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM)
 
 
 class Checkpoints(Checkpoint):
     """Writes OUTPUT/checkpoints/last.ckpt: now and then, before and after each validation, and when the run is stopped.
 
-    Ctrl-C and SIGTERM (a cluster that takes a machine back) let the step of the moment end, save, and end the run. The
+    Ctrl-C, SIGTERM and SIGUSR1 (a cluster that takes a machine back) let the step of the moment end, save, and end the
+    run: with 143 but for Ctrl-C. Lightning's own handlers, which talk to the other processes and save in the middle of
+    whatever is interrupted, are never in force: where nothing would be saved, a signal does what it did before. The
     states of all random number generators are saved and restored, those of each process. In an epoch's last step
     nothing is saved, because Lightning would leave out the validation that follows it: it goes on from the step before.
     """
@@ -44,8 +48,9 @@ class Checkpoints(Checkpoint):
         self._saved_at = time.monotonic()
         self._step = 0  # optimiser's steps when the last batch ended
         self._saved_step: int | None = None
-        self._signal: int | None = None
-        self._handlers: list[tuple[int, Any]] = []
+        self._signal = 0  # that this process has received
+        self._listens = False
+        self._before: list[tuple[int, Any]] = []  # what each signal did before Lightning set its handlers
         self._random: list[dict[str, Any]] = []
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
@@ -54,6 +59,7 @@ class Checkpoints(Checkpoint):
             raise ConfigurationError(
                 f"checkpoints.minutes is {self.minutes} and checkpoints.keep {self.keep}: at least 0 and 1"
             )
+        self._before = [(number, signal.getsignal(number) or signal.SIG_DFL) for number in _SIGNALS]
 
     # --- random numbers
 
@@ -70,7 +76,10 @@ class Checkpoints(Checkpoint):
 
         Of a folder that was moved, Lightning gets the paths of today.
         """
-        follow_moved_folder(checkpoint.get("callbacks", {}), self._file(trainer).parent)
+        callbacks = checkpoint.get("callbacks", {})
+        if trainer.is_global_zero:
+            follow_moved_folder(callbacks, self._file(trainer).parent)
+        callbacks.update(trainer.strategy.broadcast(callbacks))  # other machines need not see the disk of the first
         self._random = checkpoint.get("random", [])
         self._saved_step = checkpoint["global_step"]
 
@@ -89,25 +98,26 @@ class Checkpoints(Checkpoint):
         self._random = []
         self._step = trainer.global_step
         self._saved_at = time.monotonic()
-        # after Lightning has set its own, which broadcast from inside a signal handler
-        self._handlers = [(number, signal.signal(number, self._take)) for number in _SIGNALS]
+        for number in _SIGNALS:
+            signal.signal(number, self._take)
+        self._listens = True
 
     # --- signals
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        if self._signal is None:
+        if not self._signal:
             self._signal = number
             with suppress(OSError):  # not through sys.stderr: it may be in the middle of its writing
                 os.write(2, b"\nSaving a checkpoint after this step; press Ctrl-C again to stop at once.\n")
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
 
-    def _stop(self, trainer: lightning.Trainer) -> None:
-        """End the run; the last checkpoint stays.
+    def _stop(self, trainer: lightning.Trainer, number: int) -> None:
+        """End the run because of the signal `number`; the last checkpoint stays.
 
         Raises:
             KeyboardInterrupt: on Ctrl-C.
-            SystemExit: on SIGTERM, with 143.
+            SystemExit: on SIGTERM and SIGUSR1, with 143.
         """
         if trainer.is_global_zero:
             told = "no checkpoint is written yet"
@@ -115,14 +125,19 @@ class Checkpoints(Checkpoint):
                 told = f"{self._file(trainer)} has step {self._saved_step}; go on by the same command with --resume"
             click.echo(f"stopped: {told}", err=True)
         self._listen_no_more()
-        if self._signal == signal.SIGTERM:
+        if number != signal.SIGINT:
             raise SystemExit(128 + signal.SIGTERM)
         raise KeyboardInterrupt
 
     def _listen_no_more(self) -> None:
-        for number, handler in self._handlers:
+        for number, handler in self._before:
             signal.signal(number, handler)
-        self._handlers = []
+        self._listens = False
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """In a validation before the training, or after it, signals do what they did before."""
+        if not self._listens:
+            self._listen_no_more()
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Signals do what they did before."""
@@ -143,14 +158,14 @@ class Checkpoints(Checkpoint):
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
-        is_time = time.monotonic() - self._saved_at >= 60 * self.minutes
-        stops, is_time = self._agreed(pl_module, self._signal is not None, is_time)
+        passed = time.monotonic() - self._saved_at >= 60 * self.minutes
+        number, is_time = self._agreed(pl_module, self._signal, passed)
         if _validates(trainer, batch_idx):
             return
-        if stops or is_time or _validates(trainer, batch_idx + trainer.accumulate_grad_batches):
+        if number or is_time or _validates(trainer, batch_idx + trainer.accumulate_grad_batches):
             self._save(trainer)
-        if stops:
-            self._stop(trainer)
+        if number:
+            self._stop(trainer, number)
 
     def on_validation_batch_end(
         self,
@@ -162,17 +177,18 @@ class Checkpoints(Checkpoint):
         dataloader_idx: int = 0,
     ) -> None:
         """A validation takes its time: it is not waited for."""
-        if self._handlers and self._agreed(pl_module, self._signal is not None)[0]:
-            self._stop(trainer)
+        if self._listens and (number := self._agreed(pl_module, self._signal)[0]):
+            self._stop(trainer, number)
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Save what validation has found."""
-        if self._handlers:
+        if self._listens:
             self._save(trainer)
 
-    def _agreed(self, module: lightning.LightningModule, *flags: bool) -> list[bool]:
-        """What is true in any of the processes."""
-        return [bool(count) for count in total_over_processes(torch.tensor(flags, device=module.device).int()).tolist()]
+    def _agreed(self, module: lightning.LightningModule, *numbers: int) -> list[int]:
+        """The greatest of each number in all processes."""
+        agreed: list[int] = greatest_over_processes(torch.tensor(numbers, device=module.device)).tolist()
+        return agreed
 
     def _file(self, trainer: lightning.Trainer) -> Path:
         return Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"

@@ -113,13 +113,13 @@ def loader_of(data: CaptionDataModule, workers: int) -> ResumableLoader[Any]:
 
 @dataclass
 class Phases:
-    """What each phase of a start takes, by the clock and of one processor (the main process's own time)."""
+    """What each phase of a start takes, by the clock and of one processor: the main thread's own, without the watch."""
 
     _marks: list[tuple[float, float]] = field(default_factory=list)
 
     def mark(self) -> None:
         """A phase ends here, and the next one begins."""
-        self._marks.append((time.perf_counter(), time.process_time()))
+        self._marks.append((time.perf_counter(), time.thread_time()))
 
     def seconds(self) -> list[tuple[float, float]]:
         """(by the clock, of one processor) of each phase."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,15 +10,6 @@ from PIL import Image
 
 NAMES = ["one.png", "two.png", "three.png"]
 PICTURES = ["a.png", "b.jpg", "below/c.webp"]
-
-
-@pytest.fixture(autouse=True)
-def own_signals() -> Iterator[None]:
-    """A job leaves signals ignored, since its process ends with it; this process goes on, and has children."""
-    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
-    yield
-    for number, handler in before:
-        signal.signal(number, handler)
 
 
 @pytest.fixture

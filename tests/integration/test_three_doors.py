@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from captioner.cli.main import run
 from captioner.datasets.kinds import load_split
 from captioner.datasets.records import Record
 from captioner.datasets.shapes import write
@@ -32,12 +33,9 @@ class Toy:
     test: list[Record]
 
 
-def captioner(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the command `captioner` as a user does."""
-    command = [sys.executable, "-m", "captioner", *map(str, arguments)]
-    # so small a network is quicker with one thread: the other processor is busy with reading
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False, env=environment)
+def captioner(*arguments: str | Path) -> int:
+    """The exit code of `captioner ARGUMENTS...`, in this process, which has done with its imports."""
+    return run([str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +43,16 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     folder = tmp_path_factory.mktemp("toy")
     root, output = folder / "shapes", folder / "run"
     write(root)
-    trained = captioner("train", "--config", "data/shapes/train.yaml", "--data.path", root, "--output", output)
+    command = ["-m", "captioner", "train", "--config", "data/shapes/train.yaml"]
+    trained = subprocess.run(
+        [sys.executable, *command, "--data.path", root, "--output", output],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+        # so small a network is quicker with one thread: the other processor is busy with reading
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert trained.returncode == 0, trained.stderr[-2000:]
     return Toy(root, output / "bundle", load_split(root, "test"))
 
@@ -54,8 +61,8 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
 def evaluated(toy: Toy) -> dict[str, str]:
     """Evaluation's caption of each test scene, by file name."""
     file = toy.root.parent / "captions.json"
-    done = captioner("evaluate", "--data", toy.root, "--split", "test", "--bundle", toy.bundle, "--captions", file)
-    assert done.returncode == 0, done.stderr
+    of_the_test_split = "--data", toy.root, "--split", "test", "--captions", file
+    assert captioner("evaluate", *of_the_test_split, "--bundle", toy.bundle) == 0
     return {row["image_id"]: row["caption"] for row in json.loads(file.read_text())}
 
 
@@ -68,9 +75,9 @@ def test_95_of_100_unseen_scenes_are_captioned_word_for_word(toy: Toy, evaluated
 
 
 def test_a_run_leaves_its_curves_and_its_log(toy: Toy) -> None:
-    run = toy.bundle.parent
-    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
-    assert "val_loss" in (run / "metrics.csv").read_text().splitlines()[0]
+    output = toy.bundle.parent
+    assert (output / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert "val_loss" in (output / "metrics.csv").read_text().splitlines()[0]
 
 
 def test_exchanged_captions_are_found(toy: Toy, tmp_path: Path) -> None:
@@ -84,7 +91,7 @@ def test_exchanged_captions_are_found(toy: Toy, tmp_path: Path) -> None:
         csv.writer(file).writerows([["image", "caption"], *rows])
     images = toy.test[0].image.parent
     files = "--images", images, "--captions", captions, "--bundle", toy.bundle, "--output", suspects
-    assert captioner("score", *files).returncode == 0
+    assert captioner("score", *files) == 0
     ranked = [json.loads(line) for line in suspects.read_text().splitlines()]
     is_right = [(Path(row["image"]).name, row["caption"]) in right for row in ranked]
     assert len(ranked) == 100
@@ -119,7 +126,7 @@ def test_one_scene_gets_the_same_caption_through_all_three_doors(
 ) -> None:
     scene = toy.test[0].image
     folder_rows = tmp_path / "captions.jsonl"
-    assert captioner("caption", scene, "--bundle", toy.bundle, "--output", folder_rows).returncode == 0
+    assert captioner("caption", scene, "--bundle", toy.bundle, "--output", folder_rows) == 0
     by_folder_job = json.loads(folder_rows.read_text())
     with service(toy.bundle) as url:
         request = urllib.request.Request(

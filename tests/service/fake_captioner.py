@@ -61,6 +61,7 @@ class FakeCaptioner:
         self.gate = threading.Event()
         self.gate.set()
         self.arrived = threading.Semaphore(0)  # released for every picture, before it is read
+        self.inside = threading.Semaphore(0)  # released for every batch, before it waits for the gate
         self.asked: list[DecodingOptions | None] = []  # of every search
         self.captioned = 0  # pictures
         self.failure: Exception | None = None  # of every batch
@@ -78,6 +79,7 @@ class FakeCaptioner:
 
     def encode(self, pixels: Pixels) -> Pixels:
         """The pixels as their own features; waits for the gate, and raises `failure` when a test has set one."""
+        self.inside.release()
         assert self.gate.wait(120)
         if self.failure is not None:
             raise self.failure

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from concurrent.futures import Future
+from pathlib import Path
 
 from captioner.images import ImageSource
 from service.batching import Pixels
@@ -26,13 +27,17 @@ class SlowCaptioner(FakeCaptioner):
     Args:
         seconds: that a batch takes.
         seconds_a_picture: that it takes longer for each of its pictures.
+        until: a file before which no batch is done, if it is given.
         quiet: says nothing but its URL.
     """
 
-    def __init__(self, seconds: float, *, seconds_a_picture: float = 0.0, quiet: bool = False) -> None:
+    def __init__(
+        self, seconds: float, *, seconds_a_picture: float = 0.0, until: Path | None = None, quiet: bool = False
+    ) -> None:
         super().__init__()
         self._seconds = seconds
         self._seconds_a_picture = seconds_a_picture
+        self._until = until
         self._quiet = quiet
         self._lock = threading.Lock()
         self._read = 0
@@ -55,6 +60,8 @@ class SlowCaptioner(FakeCaptioner):
         """As the parent, later."""
         if self._announced:
             time.sleep(self._seconds + self._seconds_a_picture * len(pixels))
+            while self._until is not None and not self._until.exists():
+                time.sleep(0.01)
         return super().encode(pixels)
 
     @staticmethod
@@ -67,11 +74,17 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("seconds", type=float)
     parser.add_argument("--seconds-a-picture", type=float, default=0.0)
+    parser.add_argument("--until", type=Path)
     parser.add_argument("--quiet", action="store_true")
     parser.add_argument("--max-waiting", type=int, default=Settings.max_waiting)
     parser.add_argument("--drain-timeout-seconds", type=float, default=Settings.drain_timeout_seconds)
     arguments = parser.parse_args()
-    slow = SlowCaptioner(arguments.seconds, seconds_a_picture=arguments.seconds_a_picture, quiet=arguments.quiet)
+    slow = SlowCaptioner(
+        arguments.seconds,
+        seconds_a_picture=arguments.seconds_a_picture,
+        until=arguments.until,
+        quiet=arguments.quiet,
+    )
     settings = Settings(
         port=0, max_waiting=arguments.max_waiting, drain_timeout_seconds=arguments.drain_timeout_seconds
     )

@@ -1,7 +1,7 @@
 """Serves fake captioners until a signal comes: `python serve_succession.py FILE KEYS`; prints its URL and each end.
 
-FILE names the model that the next start or SIGHUP opens; `broken` cannot be opened, `slow` takes seconds to open. KEYS
-is a file of keys, or `-`.
+FILE names the model that the next start or SIGHUP opens. `broken` cannot be opened. `slow` says that it is being
+opened, and is as soon as a file of this name lies beside FILE. KEYS is a file of keys, or `-`.
 """
 
 from __future__ import annotations
@@ -45,11 +45,14 @@ def say(line: str) -> None:
 @contextlib.contextmanager
 def open_captioner() -> Iterator[Named]:
     """The model that the file names at this moment."""
-    name = Path(sys.argv[1]).read_text().strip()
+    names = Path(sys.argv[1])
+    name = names.read_text().strip()
     if name == "broken":
         raise BundleError("The bundle is broken.")
     if name == "slow":
-        time.sleep(3)
+        say("opening slow")
+        while not names.with_name(name).exists():
+            time.sleep(0.02)
     captioner = Named(name)
     yield captioner
     captioner.closed = True
@@ -59,5 +62,7 @@ def open_captioner() -> Iterator[Named]:
 if __name__ == "__main__":
     logs.configure()
     keys = None if sys.argv[2] == "-" else Path(sys.argv[2])
-    serve(open_captioner, Settings(port=0, keys_file=keys), announce=say)
+    # longer than a test waits for the end, which nothing is to hold up
+    settings = Settings(port=0, keys_file=keys, drain_timeout_seconds=1200.0)
+    serve(open_captioner, settings, announce=say)
     say("stopped")

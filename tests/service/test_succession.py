@@ -24,6 +24,7 @@ from service.metrics import Metrics
 from service.succession import Reloader, Succession
 
 ROOT = Path(__file__).parents[2]
+HANGING_SECONDS = 600.0  # many times what anything takes, on a machine that has much else to do as well
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="no SIGHUP there")
 
@@ -95,7 +96,7 @@ def test_a_failure_leaves_the_old_one(error: Exception, caplog: pytest.LogCaptur
     succession = Succession(app_that_says("old"), lambda: None)
     with contextlib.closing(Reloader(succession, start, metrics)) as reloader:
         reloader.ask()
-        assert failed.wait(10)
+        assert failed.wait(HANGING_SECONDS)
     assert answer_of(succession) == "old"
     assert metrics.registry.get_sample_value("captioner_reloads_total", {"result": "failed"}) == 1
     assert len(caplog.records) == 1
@@ -154,9 +155,9 @@ def running(folder: Path, *, keys: str = "-") -> Iterator[Running]:
         server.lines.close()
 
 
-def until(true: Callable[[], bool], seconds: float = 15) -> None:
+def until(true: Callable[[], bool]) -> None:
     """Wait until something is so."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + HANGING_SECONDS
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -186,7 +187,7 @@ def test_no_request_is_lost_over_many_reloads(tmp_path: Path, picture: bytes) ->
         assert {status for status, _ in answers} == {200}
         assert answers[-1] == (200, "m8@0")
         server.process.terminate()
-        assert server.process.wait(20) == 0
+        assert server.process.wait(HANGING_SECONDS) == 0
         said = server.lines.read().splitlines()
         assert sorted(said[:-1]) == [f"closed m{number}" for number in range(9)]
         assert said[-1] == "stopped"
@@ -197,13 +198,15 @@ def test_no_request_is_lost_over_many_reloads(tmp_path: Path, picture: bytes) ->
 def test_the_old_model_works_while_the_new_one_loads(tmp_path: Path, picture: bytes) -> None:
     with running(tmp_path) as server:
         server.reload("slow")
+        assert server.lines.readline() == "opening slow\n"
+        assert [server.ask(picture) for _ in range(4)] == [(200, "m0@0")] * 4
+        (tmp_path / "slow").touch()
         answers = [server.ask(picture)]
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + HANGING_SECONDS
         while answers[-1][1] != "slow@0":
             assert time.monotonic() < deadline
             answers.append(server.ask(picture))
         assert {status for status, _ in answers} == {200}
-        assert len(answers) > 3
 
 
 @posix

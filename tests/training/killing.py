@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Any
 
 import pytorch_lightning as lightning
 import torch
@@ -28,3 +29,19 @@ class SignalAt(Callback):
         """Lightning's hook."""
         if trainer.global_step == self.step:
             os.kill(os.getpid(), self.number)
+
+
+class SignalInSanityCheck(Callback):
+    """Sends SIGTERM to its own process in the validation before the training, and lets what follows go on."""
+
+    def on_validation_batch_start(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Lightning's hook."""
+        if trainer.sanity_checking:
+            os.kill(os.getpid(), signal.SIGTERM)

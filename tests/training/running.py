@@ -6,8 +6,11 @@ import csv
 import json
 import multiprocessing
 import os
+import socket
 import sys
 import tempfile
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,19 +72,53 @@ class Ended:
 
 def run_process(*arguments: object) -> Ended:
     """`captioner train ARGUMENTS...` in a process of its own."""
+    return _run([({}, arguments)], seconds=900)[0]
+
+
+def run_machines(*machines: Sequence[object]) -> list[Ended]:
+    """`captioner train` on so many machines, one process on each, with the arguments of each, as torchrun starts them.
+
+    What has not ended after five minutes hangs, and is killed.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    common = {
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test", "LOCAL_RANK": "0",
+        "WORLD_SIZE": str(len(machines)),
+    }  # fmt: skip
+    several = [f"--trainer.num_nodes={len(machines)}", "--trainer.devices=1", "--trainer.strategy=ddp"]
+    runs = [
+        ({**common, "RANK": str(rank), "GROUP_RANK": str(rank)}, [*arguments, *several])
+        for rank, arguments in enumerate(machines)
+    ]
+    return _run(runs, seconds=300)
+
+
+def _run(runs: Sequence[tuple[Mapping[str, str], Sequence[object]]], *, seconds: float) -> list[Ended]:
     with tempfile.TemporaryDirectory() as folder:
-        stderr = Path(folder) / "stderr"
-        process = FORKS.Process(target=_train, args=(stderr, [str(argument) for argument in arguments]))
-        process.start()
-        process.join(900)
-        process.kill()  # does nothing to one that has ended
-        process.join()
-        return Ended(process.exitcode, stderr.read_text() if stderr.exists() else "")
+        processes = []
+        for number, (environment, arguments) in enumerate(runs):
+            stderr = Path(folder) / str(number)
+            given = (stderr, environment, [str(argument) for argument in arguments])
+            processes.append((FORKS.Process(target=_train, args=given), stderr))
+            processes[-1][0].start()
+        end = time.monotonic() + seconds
+        for process, _ in processes:
+            process.join(max(0.0, end - time.monotonic()))
+        for process, _ in processes:
+            process.kill()  # does nothing to one that has ended
+            process.join()
+        return [Ended(process.exitcode, stderr.read_text() if stderr.exists() else "") for process, stderr in processes]
 
 
-def _train(stderr: Path, arguments: list[str]) -> None:
+def _train(stderr: Path, environment: Mapping[str, str], arguments: list[str]) -> None:
     # As for any process: else the server of the tests would be the parent of its readers, which end with their parent.
     multiprocessing.set_start_method(None, force=True)
+    os.environ.update(environment)
+    if "RANK" in environment:  # Lightning has read it when it was imported, before the fork
+        from pytorch_lightning.utilities import rank_zero_only
+
+        rank_zero_only.rank = int(environment["RANK"])  # type: ignore[attr-defined]
     with stderr.open("wb") as file:
         os.dup2(file.fileno(), 2)
     # the console script: Lightning starts the other processes of a run by what stands here

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,24 @@ from torch.multiprocessing.spawn import start_processes
 from torch.nn.parallel import DistributedDataParallel
 
 from captioner.bundle import load_bundle
+from captioner.errors import ConfigurationError
 from captioner.model.configuration import DecoderConfiguration
 from captioner.model.decoder import Decoder
 from captioner.text.vocabulary import Vocabulary
-from captioner.training.devices import WeightedMean, gathered, share_of, total_over_processes
+from captioner.training.devices import (
+    WeightedMean,
+    gathered,
+    greatest_over_processes,
+    lost_contact,
+    refuse_disagreement,
+    share_of,
+    total_over_processes,
+)
 from captioner.training.losses import CrossEntropyOptions
 from captioner.training.self_critical import Drawn, policy_loss
 from captioner.training.teacher_forcing import TeacherForcing
 from captioner.training.truncation import Truncation
-from tests.training.running import FORKS, column, recipe, run_process, train
+from tests.training.running import FORKS, column, recipe, run_machines, run_process, train
 
 DDP = ["--trainer.devices=2", "--trainer.accelerator=cpu", "--trainer.strategy=ddp", "--trainer.precision=32-true"]
 EXACT = ["--trainer.precision=32-true", "--model.decoder.dropout=0.0", "--trainer.max_epochs=2"]
@@ -62,6 +72,50 @@ def test_two_processes_share_one_cache_and_train_self_critically(finished: Path,
     assert not torch.equal(random[0]["torch"], random[1]["torch"])  # they do not draw the same captions
 
 
+def killer(step: int, number: int) -> str:
+    """A callback on the command line."""
+    settings = {"class_path": "tests.training.killing.SignalAt", "init_args": {"step": step, "number": int(number)}}
+    return f"--trainer.callbacks={json.dumps([settings])}"
+
+
+def test_two_machines_without_a_shared_disk_stop_together_and_are_resumed_with_one_checkpoint(
+    shapes: Path, tmp_path: Path
+) -> None:
+    first, second = (
+        [
+            *("--config", recipe(tmp_path, shapes), "--data.batch_size=4"),  # three steps
+            *("--output", tmp_path / name, "--data.cache", tmp_path / name / "cache"),
+        ]
+        for name in ("first", "second")
+    )
+    ended = run_machines(first, [*second, killer(1, signal.SIGTERM)])  # one is asked, both stop
+    assert [each.returncode for each in ended] == [143, 143], ended
+    last = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    assert f"stopped: {last} has step" in ended[0].stderr
+    assert not (tmp_path / "second" / "checkpoints").exists()
+    ended = run_machines([*first, "--resume"], [*second, "--resume"])
+    assert [each.returncode for each in ended] == [1, 1], ended
+    for each in ended:
+        assert "process 0 has the checkpoint of step" in each.stderr
+        assert "but process 1 has no checkpoint to go on from: put the same checkpoints folder" in each.stderr
+        assert "Traceback" not in each.stderr
+
+
+def test_a_process_that_is_killed_ends_the_others_with_a_sentence(shapes: Path, tmp_path: Path) -> None:
+    command = ["--config", recipe(tmp_path, shapes), "--output", tmp_path / "run", "--data.batch_size=4"]
+    ended = run_machines(command, [*command, killer(1, signal.SIGKILL)])
+    assert [each.returncode for each in ended] == [1, -signal.SIGKILL], ended
+    assert "captioner: this process cannot talk to the others of the training (" in ended[0].stderr
+    assert "Traceback" not in ended[0].stderr
+
+
+def test_other_errors_are_not_taken_for_lost_contact() -> None:
+    assert lost_contact(RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)")) is None
+    said = lost_contact(distributed.DistNetworkError("The server socket has failed to listen. More follows."))
+    assert said is not None
+    assert "(The server socket has failed to listen)" in said
+
+
 # --- the parts, in two processes
 
 
@@ -79,11 +133,20 @@ def _work(rank: int, folder: str) -> None:
             "gradient": drawn.log_probabilities.grad.tolist() if drawn.log_probabilities.grad is not None else None,
             "mean": WeightedMean.of(gathered(losses)),
             "total": float(total_over_processes(torch.tensor(rank + 1.0))),
+            "greatest": greatest_over_processes(torch.tensor([rank, -rank])).tolist(),
+            "refusal": _refusal(rank),
             "truncated": _truncated_gradient(*_given(rank)),
         }
         Path(folder, f"{rank}.json").write_text(json.dumps(found))
     finally:
         distributed.destroy_process_group()
+
+
+def _refusal(rank: int) -> str:
+    refuse_disagreement("the same", "nothing to do")
+    with pytest.raises(ConfigurationError) as refused:
+        refuse_disagreement(f"{rank + 1} pictures", "give both the same")
+    return str(refused.value)
 
 
 def _drawn(rank: int) -> tuple[Drawn, Tensor]:
@@ -141,6 +204,10 @@ def test_the_loss_of_drawn_captions_is_that_of_all_processes_together(tmp_path: 
     torch.testing.assert_close(gradient, probabilities.grad)
     assert [each["mean"] for each in found] == [0.75, 0.75]
     assert [each["total"] for each in found] == [3.0, 3.0]
+    assert [each["greatest"] for each in found] == [[1, 0], [1, 0]]
+    assert {each["refusal"] for each in found} == {
+        "process 0 has 1 pictures, but process 1 has 2 pictures: give both the same"
+    }
     # and the loss of given captions, cut on its way back through time
     together = [torch.cat(parts) for parts in zip(_given(0), _given(1), strict=True)]
     expected = _truncated_gradient(together[0], together[1], together[2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -86,9 +87,10 @@ def test_a_killed_run_goes_on_bit_for_bit(way: str, finished: Path, shapes: Path
     assert (whole / weights).read_bytes() == (broken / weights).read_bytes()
 
 
-def test_sigterm_saves_and_says_how_to_go_on(shapes: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])  # both are in use on clusters
+def test_a_signal_saves_and_says_how_to_go_on(number: int, shapes: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
-    config = recipe(tmp_path, shapes, **killed_at(1, signal.SIGTERM))
+    config = recipe(tmp_path, shapes, **killed_at(1, number))
     ended = run_process("--config", config, "--output", output)
     assert ended.returncode == 143, ended.stderr
     last = output / "checkpoints" / "last.ckpt"
@@ -96,6 +98,14 @@ def test_sigterm_saves_and_says_how_to_go_on(shapes: Path, tmp_path: Path) -> No
     assert "Traceback" not in ended.stderr
     assert torch.load(last, weights_only=True)["global_step"] == 2
     assert not (output / "bundle").exists()
+
+
+def test_sigterm_before_the_training_ends_at_once(shapes: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    config = recipe(tmp_path, shapes, callbacks={"class_path": "tests.training.killing.SignalInSanityCheck"})
+    ended = run_process("--config", config, "--output", output)
+    assert ended.returncode == -signal.SIGTERM, ended.stderr  # nothing is to be saved: as any other program
+    assert not (output / "checkpoints").exists()
 
 
 def test_a_moved_folder_keeps_its_best_checkpoints(shapes: Path, tmp_path: Path) -> None:
@@ -115,6 +125,18 @@ def test_a_moved_folder_keeps_its_best_checkpoints(shapes: Path, tmp_path: Path)
         assert all(Path(file).is_file() for file in state["best_k_models"])
         assert float(state["best_model_score"]) == column(moved, "cider", "metrics.001.csv")[0]
     assert sorted(len(state["best_k_models"]) for state in states) == [1, 2]  # one of both epochs
+
+
+def test_what_is_resumed_keeps_the_precision_of_the_encoder(finished: Path, shapes: Path, tmp_path: Path) -> None:
+    output = shutil.copytree(finished, tmp_path / "run")
+    last = output / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    torch.save({**content, "captioner": {**content["captioner"], "precision": "bfloat16"}}, last)  # chosen nowhere
+    config = recipe(tmp_path, shapes)
+    assert train("--config", config, "--output", output, "--resume", "--trainer.max_epochs=2") == 0
+    content = torch.load(last, weights_only=True)
+    assert content["global_step"] == 6
+    assert content["captioner"]["precision"] == "bfloat16"
 
 
 def test_resume_begins_where_there_is_no_checkpoint(shapes: Path, tmp_path: Path) -> None:
