@@ -53,10 +53,10 @@ def average_bundles(paths: Sequence[str | os.PathLike[str]]) -> Bundle:
     histories = [list(bundle.training.get("phases", [])) for bundle in bundles]
     shared = _shared(histories)
     if not shared:
+        named = ", ".join(os.fspath(path) for path in dict.fromkeys(paths))
         raise BundleError(
-            f"{', '.join(os.fspath(path) for path in dict.fromkeys(paths))} were not trained from the same start (the first phase "
-            "of their training is not the same), so the mean of their weights is no model: begin the runs with "
-            "--init-from the same bundle"
+            f"{named} were not trained from the same start (the first phase of their training is not the same), so the "
+            "mean of their weights is no model: begin the runs with --init-from the same bundle"
         )
     first.model.load_state_dict(mean_of([bundle.model.state_dict() for bundle in bundles]))
     average = {

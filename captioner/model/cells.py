@@ -6,8 +6,6 @@ The arithmetic is torch's own (`torch.nn.RNNCell`, `GRUCell`, `LSTMCell`). The t
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import torch
 from torch import Tensor, nn
 
@@ -76,9 +74,10 @@ class StackedCells(nn.Module):
         for layer, cell in enumerate(self.cells):
             sequence = _sequence(self.kind, cell)
             outputs = outputs if layer == 0 else self.dropout(outputs)
-            with nullcontext() if not inputs.is_cuda else torch.autocast("cuda", enabled=False):
-                if inputs.is_cuda:  # under autocast cuDNN's recurrence is float16, also where bfloat16 was asked for
-                    outputs = outputs.to(cell.get_parameter("weight_ih").dtype)
+            # under autocast cuDNN's recurrence is float16, also where bfloat16 was asked for, and a processor without
+            # bfloat16 units has none
+            with torch.autocast(inputs.device.type, enabled=False):
+                outputs = outputs.to(cell.get_parameter("weight_ih").dtype)
                 first = hidden[layer : layer + 1].to(outputs.dtype)  # (1, B, H); autocast leaves the two different
                 if memory is None:
                     outputs, last = sequence(outputs, first)
