@@ -1,13 +1,17 @@
 # The service with the shipped model. Two stages: what builds is not in what runs.
 #   docker build -t captioner .                                    CPU
 #   docker build --build-arg TORCH=cu126 -t captioner:gpu .        another build of torch from PyTorch's index
+#   Behind a mirror: --build-arg TORCH_INDEX=https://mirror/whl/cpu --build-arg PIP_INDEX_URL=https://mirror/simple
 
 FROM python:3.11-slim AS build
 ARG TORCH=cpu
+ARG TORCH_INDEX=https://download.pytorch.org/whl/${TORCH}
+# pip reads it itself, for all but torch; without a value it takes the public index.
+ARG PIP_INDEX_URL
 RUN python -m venv /opt/captioner
 ENV PATH=/opt/captioner/bin:$PATH
 # torch changes seldom and weighs most: a layer of its own.
-RUN pip install --no-cache-dir --index-url "https://download.pytorch.org/whl/${TORCH}" "torch>=2.6" "torchvision>=0.21"
+RUN pip install --no-cache-dir --index-url "${TORCH_INDEX}" "torch>=2.6" "torchvision>=0.21"
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 COPY captioner captioner

@@ -97,6 +97,7 @@ class _Request:
     task: Task[Any]
     gone: Callable[[], bool]
     begun: float
+    expires: float  # when it is given up: seconds, as those of `begun`; infinite for never
     results: list[Any]
     missing: int  # pictures without a result
     waiting: int  # pictures that the model has not been given
@@ -150,11 +151,13 @@ class Batching:
         task: Task[Result],
         *,
         gone: Callable[[], bool] = lambda: False,
+        patient: bool = False,
     ) -> list[Result | ImageError]:
         """What `task` makes of each picture, in order, or why it cannot be used.
 
         Args:
             gone: whether nobody wants the results any more; asked shortly before the model would begin, under a lock.
+            patient: wait as long as it takes.
 
         Raises:
             Shed: the pictures were not all captioned; see there.
@@ -162,7 +165,7 @@ class Batching:
         """
         if not sources:
             return []
-        request = self._admit(encoder, task, len(sources), gone)
+        request = self._admit(encoder, task, len(sources), gone, math.inf if patient else self._bounds.deadline_seconds)
         try:
             for number, source in enumerate(sources):
                 if request.over.is_set():
@@ -173,7 +176,7 @@ class Batching:
         except Exception as error:  # noqa: BLE001  # no reading process starts; the caller hears it below
             with self._changed:
                 self._end(request, error)
-        if not request.over.wait(request.begun + self._bounds.deadline_seconds - time.monotonic()):
+        if not request.over.wait(None if patient else request.expires - time.monotonic()):
             with self._changed:
                 if request.waiting:
                     self._end(request, Shed("expired"))
@@ -203,7 +206,9 @@ class Batching:
             self._closed = True
             self._changed.notify_all()
 
-    def _admit(self, encoder: Encoder, task: Task[Any], count: int, gone: Callable[[], bool]) -> _Request:
+    def _admit(
+        self, encoder: Encoder, task: Task[Any], count: int, gone: Callable[[], bool], seconds: float
+    ) -> _Request:
         with self._changed:
             if self._closed:
                 raise Shed("stopping")
@@ -212,11 +217,13 @@ class Batching:
                     self._end(request, Shed("gone"))
                 if self._is_full(count):
                     raise Shed("full")
+            begun = time.monotonic()
             request = _Request(
                 encoder=encoder,
                 task=task,
                 gone=gone,
-                begun=time.monotonic(),
+                begun=begun,
+                expires=begun + seconds,
                 results=[None] * count,
                 missing=count,
                 waiting=count,
@@ -296,7 +303,7 @@ class Batching:
         """What has been read and is still wanted, as far as one batch may go and one encoder is meant."""
         now = time.monotonic()
         for request in {item.request for item in self._ready}:
-            if now > request.begun + self._bounds.deadline_seconds:
+            if now > request.expires:
                 self._end(request, Shed("expired"))
             elif request.gone():
                 self._end(request, Shed("gone"))

@@ -177,15 +177,18 @@ class Captioning:
     def warm_up(self) -> None:
         """Caption a few small pictures: what starts at the first caption shall not make its sender wait.
 
+        It takes its time: a busy machine may need more than a request may have.
+
         Raises:
             ConfigurationError: the model captions nothing.
         """
         data = io.BytesIO()
         Image.new("RGB", (64, 64), "grey").save(data, "PNG")
         picture = Picture(name="warm-up", data=data.getvalue(), media_type="image/png")
-        for outcome in self.outcomes([picture] * WARM_UP_PICTURES, self.engine.options):
-            if outcome.error is not None:
-                raise ConfigurationError(f"The service cannot caption its own small picture: {outcome.error}")
+        task = _Describe(self.engine, self.engine.options)
+        for found in self._results([picture] * WARM_UP_PICTURES, task, patient=True):
+            if isinstance(found, ImageError):
+                raise ConfigurationError(f"The service cannot caption its own small picture: {found}")
 
     def rows(self, pictures: Sequence[Picture], outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
         """The rows as JSON and the page show them."""
@@ -201,10 +204,12 @@ class Captioning:
         """
         self._batching.close()
 
-    def _results(self, pictures: Sequence[Picture], task: _Task[Result]) -> list[Result | ImageError]:
+    def _results(
+        self, pictures: Sequence[Picture], task: _Task[Result], *, patient: bool = False
+    ) -> list[Result | ImageError]:
         sources = [picture.data for picture in pictures if picture.error is None]
         try:
-            found = iter(self._batching.results(task.engine, sources, task, gone=_client_watch()))
+            found = iter(self._batching.results(task.engine, sources, task, gone=_client_watch(), patient=patient))
         except Shed as shed:
             self._refuse(shed.reason)
         return [next(found) if picture.error is None else picture.error for picture in pictures]

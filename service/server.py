@@ -31,6 +31,7 @@ from captioner.errors import ConfigurationError
 from service.app import create_app
 from service.captioning import Engine
 from service.channels import Channel, Room
+from service.handshakes import begin_no_more
 from service.keys import read_keys
 from service.loading import in_a_thread_that_ends
 from service.logs import refusal
@@ -41,6 +42,8 @@ from service.succession import Reloader, Succession
 
 # While the server drains, a connection that was active so lately may still be sending what it has begun.
 QUIET_SECONDS = 0.5
+# So long before, no new connection could begin, and those that had begun could be completed.
+HANDSHAKE_SECONDS = 0.25
 POLL_SECONDS = 0.05
 # A signal that comes in the moment before the event loop waits does not end the wait, so the wait is short.
 EVENT_SECONDS = 0.1
@@ -90,6 +93,10 @@ class Server:
         """Serve until `stop` is called, then answer what was accepted, and return."""
         while not self._stopping.is_set():
             self._turn(EVENT_SECONDS)
+        if begin_no_more(self._server.socket):
+            accepted = time.monotonic() + HANDSHAKE_SECONDS
+            while time.monotonic() < accepted:
+                self._turn(POLL_SECONDS)
         self._stop_accepting()
         deadline = time.monotonic() + self._settings.drain_timeout_seconds
         while self._busy() and time.monotonic() < deadline:

@@ -214,6 +214,13 @@ def test_warming_up(captioning: Captioning, captioner: FakeCaptioner) -> None:
     assert set(captioner.asked) == {captioner.options}
 
 
+def test_warming_up_takes_longer_than_a_request_may(captioner: FakeCaptioner) -> None:
+    captioning = Captioning(captioner, Settings(deadline_seconds=1e-9))
+    captioning.warm_up()
+    captioning.close()
+    assert captioner.captioned > 0
+
+
 def test_a_model_that_captions_nothing_is_one_sentence() -> None:
     class Blind(FakeCaptioner):
         def read(self, source: ImageSource) -> Future[Pixels]:

@@ -81,6 +81,32 @@ def test_hadolint_finds_nothing() -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_the_image_and_the_file_ask_alike_whether_it_is_healthy() -> None:
+    match = re.search(
+        r"^HEALTHCHECK .*\n +(CMD) (\[.*\])$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert match is not None
+    assert json.loads(found(r"^ +test: (\[.*\])$")) == [match[1], *json.loads(match[2])]
+
+
+def test_the_script_that_runs_the_containers_understands_the_file() -> None:
+    pytest.importorskip("yaml", reason="PyYAML comes with the extra train")
+    from tests.integration.container import compose, flags
+
+    for name, service in compose()["services"].items():
+        assert "--read-only=True" in flags(service), name
+
+
+def test_caddy_reads_its_file(tmp_path: Path) -> None:
+    caddy = shutil.which("caddy")
+    if caddy is None:
+        pytest.skip("no caddy on this machine")
+    command = [caddy, "validate", "--config", str(ROOT / "Caddyfile"), "--adapter", "caddyfile"]
+    environment = {**os.environ, "DOMAIN": "localhost", "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_proxy_lets_through_what_the_service_takes() -> None:
     bound = re.search(r"max_size (\d+)", (ROOT / "Caddyfile").read_text(encoding="utf-8"))
     assert bound is not None
