@@ -56,7 +56,7 @@ def calls(text: str) -> list[list[str]]:
 
 
 def test_the_readme_is_short() -> None:
-    assert len(README.splitlines()) <= 135
+    assert len(README.splitlines()) <= 120
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

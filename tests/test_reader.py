@@ -273,7 +273,7 @@ def test_closing_at_once_cancels_what_is_not_read(jpeg: bytes) -> None:
     wait_until(futures[0].running)
     start = time.monotonic()
     reader.close()
-    assert time.monotonic() - start < HANGING_SECONDS / 2, "it waited for the picture's time limit"
+    assert time.monotonic() - start < 5.0, "it waited for the picture's time limit"
     for future in futures:
         with pytest.raises(CancelledError):
             future.result(0)

@@ -208,7 +208,7 @@ def test_nothing_waits_for_a_batch_to_fill(numbers: Numbers, start: Callable[...
         assert batching.results(numbers, [b"%d" % number], Times(1)) == [number]
     until(lambda: len(reports) == 30)
     # reading takes 1 ms on average, and 2 ms at most; a wait for company would show in every one of them
-    assert min(report.waited_seconds[0] for report in reports) < 0.004
+    assert sorted(report.waited_seconds[0] for report in reports)[10] < 0.004
 
 
 def test_an_empty_request_needs_no_model(numbers: Numbers, start: Callable[..., Batching]) -> None:
