@@ -16,37 +16,45 @@ reached either, `--torch-index https://pypi.org/simple` takes the large build fo
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import http.client
 import io
 import json
 import os
 import random
-import re
 import shutil
 import ssl
-import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import click
-import yaml  # type: ignore[import-untyped]  # comes with jsonargparse
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
-RELEASE = "bookworm"  # the Debian with Python 3.11
-PYTHON = "docker.io/library/python:3.11-slim"
+sys.path.insert(0, str(ROOT))
+
+from tests.integration.compose_file import compose  # noqa: E402
+from tests.integration.podman import (  # noqa: E402
+    PYTHON,
+    Podman,
+    alone,
+    cgroup,
+    make_caddy,
+    make_python,
+    run,
+    running,
+)
+
 SERVICE = "http://127.0.0.1:8000"
 PROXY = "https://localhost"
 PATIENCE = 300  # seconds; a busy machine starts slowly
-CLONE_NEWNET = 0x40000000
 
 failures: list[str] = []
 
@@ -56,133 +64,6 @@ def claim(what: str, holds: bool, seen: object = "") -> None:
     click.echo(f"{'ok  ' if holds else 'FAIL'} {what}{f': {seen}' if str(seen) else ''}")
     if not holds:
         failures.append(what)
-
-
-def run(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
-
-
-class Podman:
-    """podman with images and containers of its own, below one folder."""
-
-    def __init__(self, work: Path, runtime: str | None) -> None:
-        self.work = work
-        # Open files and processes as for this process: a sandbox may not let them be raised.
-        configuration = work / "containers.conf"
-        configuration.write_text("[containers]\ndefault_ulimits = []\n", encoding="utf-8")
-        self.environment = {**os.environ, "CONTAINERS_CONF": str(configuration), "TMPDIR": str(work)}
-        self.start = ["podman", "--root", str(work / "store"), "--runroot", str(work / "run")]
-        self.start += ["--storage-driver", "overlay", "--cgroup-manager", "cgroupfs", "--events-backend", "file"]
-        self.start += ["--runtime", runtime] if runtime else []
-
-    def __call__(self, *arguments: str, checked: bool = True) -> subprocess.CompletedProcess[str]:
-        done = run([*self.start, *arguments], env=self.environment)
-        if checked and done.returncode:
-            raise click.ClickException(f"podman {' '.join(arguments)}: {done.stderr[-3000:]}")
-        return done
-
-    def build(self, tag: str, folder: Path, *arguments: str) -> None:
-        """Of the Dockerfile there; it shows its output. The docker format, since the other has no HEALTHCHECK."""
-        command = ["build", "--isolation", "chroot", "--network", "host", "--pull=never", "--format", "docker"]
-        subprocess.run([*self.start, *command, *arguments, "--tag", tag, str(folder)], env=self.environment, check=True)
-
-    def inspect(self, name: str) -> Any:
-        return json.loads(self("inspect", name).stdout)[0]
-
-    def code(self, name: str) -> int:
-        return int(self.inspect(name)["State"]["ExitCode"])
-
-
-def compose() -> Any:
-    """docker-compose.yml with its variables, or their defaults."""
-    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
-    return yaml.safe_load(re.sub(r"\$\{(\w+):-([^}]*)\}", lambda match: os.environ.get(match[1]) or match[2], text))
-
-
-# What an engine makes around a container, or what is given in another way below.
-ELSEWHERE = {"image", "build", "depends_on", "ports", "restart", "profiles", "deploy", "stop_grace_period"}
-ELSEWHERE |= {"command", "healthcheck", "network_mode"}
-FLAGS: dict[str, Callable[[Any], list[str]]] = {
-    "cap_add": lambda names: [f"--cap-add={each}" for each in names],
-    "cap_drop": lambda names: [f"--cap-drop={each}" for each in names],
-    "entrypoint": lambda words: [f"--entrypoint={json.dumps(words)}"],
-    "environment": lambda values: [f"--env={name}={value}" for name, value in values.items()],
-    "init": lambda wanted: [f"--init={wanted}"],
-    "mem_limit": lambda size: [f"--memory={size}", f"--memory-swap={size}"],  # no swap, which would hide a breach
-    "pids_limit": lambda count: [f"--pids-limit={count}"],
-    # Without podman's own tmpfs in three more places, which an engine has not.
-    "read_only": lambda wanted: [f"--read-only={wanted}", "--read-only-tmpfs=false"],
-    "security_opt": lambda words: [f"--security-opt={each.removesuffix(':true')}" for each in words],
-    # With what an engine adds.
-    "tmpfs": lambda places: [f"--tmpfs={each}{',' if ':' in each else ':'}noexec,nosuid,nodev" for each in places],
-    "user": lambda user: [f"--user={user}"],
-    "volumes": lambda volumes: [f"--volume={re.sub('^[.]/', f'{ROOT}/', each)}" for each in volumes],
-}
-
-
-def flags(service: Any) -> list[str]:
-    """For `podman run`; what is not understood is an error."""
-    given = [f"--network={service.get('network_mode', 'host')}", "--ulimit=host"]
-    for name, value in service.items():
-        if name in FLAGS:
-            given += FLAGS[name](value)
-        elif name not in ELSEWHERE:
-            raise click.ClickException(f"docker-compose.yml has {name}, which this script does not know")
-    return given
-
-
-def make_python(podman: Podman) -> None:
-    """The stand-in for the official image: a minimal Debian with its Python."""
-    root = podman.work / "base"
-    packages = "python3,python3-venv,ca-certificates,netbase,tzdata"
-    subprocess.run(["debootstrap", "--variant=minbase", f"--include={packages}", RELEASE, str(root)], check=True)
-    (root / "usr/bin/python").symlink_to("python3")
-    for name in ("etc/ssl/certs/ca-certificates.crt", "etc/pip.conf"):  # how this machine reaches the package index
-        if Path("/", name).exists():
-            shutil.copyfile(Path("/", name), root / name)
-    for name in ("var/cache/apt", "var/lib/apt/lists"):
-        shutil.rmtree(root / name)
-    (root / "Dockerfile").write_text('FROM scratch\nCOPY . /\nCMD ["python3"]\n', encoding="utf-8")
-    podman.build(PYTHON, root)
-    shutil.rmtree(root)
-
-
-def make_caddy(podman: Podman, image: str, caddy: Path) -> None:
-    """The stand-in for the official image, whose binary may listen below port 1024 and whose folders are these."""
-    folder = podman.work / "caddy"
-    folder.mkdir()
-    shutil.copy(caddy, folder / "caddy")
-    (folder / "Dockerfile").write_text(
-        f"FROM {PYTHON}\n"
-        "RUN apt-get update && apt-get install --yes --no-install-recommends libcap2-bin\n"
-        "COPY --chmod=0755 caddy /usr/bin/caddy\n"
-        "RUN setcap cap_net_bind_service=+ep /usr/bin/caddy\n"
-        "ENV XDG_CONFIG_HOME=/config XDG_DATA_HOME=/data\n"
-        'CMD ["caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]\n',
-        encoding="utf-8",
-    )
-    podman.build(image, folder)
-    shutil.rmtree(folder)
-
-
-def alone() -> None:
-    """Leave the network for one that has its loopback interface and no other."""
-    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
-        raise click.ClickException(f"no network of its own: {os.strerror(ctypes.get_errno())}")
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-
-
-@contextlib.contextmanager
-def running(podman: Podman, name: str, service: Any, image: str, *extra: str) -> Iterator[None]:
-    """A service of docker-compose.yml with its own command, removed at the end. `extra` stands before the image."""
-    podman("run", "--detach", "--name", name, *flags(service), *extra, image, *service.get("command", []))
-    try:
-        yield
-    except BaseException:
-        click.echo(podman("logs", "--tail", "20", name, checked=False).stderr, err=True)
-        raise
-    finally:
-        podman("rm", "--force", name)
 
 
 def ask(url: str, body: bytes | None = None, *, key: str = "", tls: ssl.SSLContext | None = None) -> tuple[int, bytes]:
@@ -228,18 +109,6 @@ def picture(width: int, height: int, *, noise: bool = False, kind: str = "PNG") 
         drawn = Image.linear_gradient("L").resize((width, height)).convert("RGB")
     drawn.save(file, kind)
     return file.getvalue()
-
-
-def cgroup(pid: int, controller: str, *names: str) -> int | None:
-    """The first of the files that the control group of the process has."""
-    for line in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers in (controller, ""):
-            for name in names:
-                file = Path("/sys/fs/cgroup", controllers, path.lstrip("/"), name)
-                if file.exists() and file.read_text(encoding="utf-8").strip().isdigit():
-                    return int(file.read_text(encoding="utf-8"))
-    return None
 
 
 def check_image(podman: Podman, image: str, service: Any) -> None:
@@ -371,8 +240,10 @@ def check_proxy(podman: Podman, image: str, caddy: str, services: Any, key: str)
         path = "/data/caddy/pki/authorities/local/root.crt"
         wait_for(lambda: podman("exec", "proxy", "cat", path, checked=False).returncode == 0)
         tls = ssl.create_default_context(cadata=podman("exec", "proxy", "cat", path).stdout)
-        wait_for(lambda: ready(PROXY, tls))
-        claim("the proxy answers over TLS, with a certificate of its own authority", True)
+        anyone = ssl.create_default_context()  # that it answers is one thing, and who it is another
+        anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
+        wait_for(lambda: ready(PROXY, anyone))
+        claim("the proxy answers over TLS, with a certificate of its own authority", ready(PROXY, tls))
         status, _ = ask("http://localhost/")
         claim("without TLS it sends on to it", status == 308, status)
         small = picture(320, 240)

@@ -91,7 +91,7 @@ def test_the_image_and_the_file_ask_alike_whether_it_is_healthy() -> None:
 
 def test_the_script_that_runs_the_containers_understands_the_file() -> None:
     pytest.importorskip("yaml", reason="PyYAML comes with the extra train")
-    from tests.integration.container import compose, flags
+    from tests.integration.compose_file import compose, flags
 
     for name, service in compose()["services"].items():
         assert "--read-only=True" in flags(service), name
