@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +11,6 @@ import pytest
 import torch
 
 from captioner.bundle import Bundle, load_bundle, save_bundle
-from captioner.card import model_card
-from captioner.cli.main import run
 from captioner.decoding.options import DecodingOptions
 from captioner.errors import BundleError
 from captioner.model.caption_model import CaptionModel
@@ -61,21 +58,6 @@ def test_one_that_is_named_twice_counts_twice(write: Write) -> None:
     torch.testing.assert_close(bias, load_bundle(a).model.decoder.bias + 1.0, atol=2e-3, rtol=1e-3)
 
 
-def test_the_command_writes_a_bundle_with_its_card_and_its_licences(
-    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    a, b, output = write("a", add=0.0), write("b", add=2.0, licence="CC0"), tmp_path / "soup"
-    assert run(["average", str(a), str(b), "--output", str(output)]) == 0
-    assert "the average of 2 bundles" in capsys.readouterr().err
-    average = load_bundle(output)
-    assert (output / "README.md").read_text() == model_card(average)
-    assert "2. The average of the weights of 2 models" in model_card(average)
-    assert "   - toy, 2026-02-02: 4 epochs" in model_card(average)
-    assert (output / "LICENSE").read_text() == "MIT\n\nCC0\n"
-    phases = json.loads((output / "model.json").read_text())["training"]["phases"]
-    assert [len(each) for each in phases[1]["phases_of_each"]] == [1, 1]
-
-
 def _other_network(bundle: Bundle) -> dict[str, Any]:
     configuration = replace(bundle.model.decoder.configuration, hidden_size=8)
     return {"model": CaptionModel(bundle.model.encoder.configuration, configuration, vocabulary_size=24).eval()}
@@ -95,19 +77,11 @@ def _other_network(bundle: Bundle) -> dict[str, Any]:
     ],
 )
 def test_what_has_no_average_is_refused_in_a_sentence(
-    write: Write,
-    tiny_bundle: Path,
-    tmp_path: Path,
-    change: Callable[[Bundle], dict[str, Any]],
-    told: str,
-    capsys: pytest.CaptureFixture[str],
+    write: Write, tiny_bundle: Path, change: Callable[[Bundle], dict[str, Any]], told: str
 ) -> None:
     a, b = write("a", add=0.0), write("b", add=1.0, **change(load_bundle(tiny_bundle)))
     with pytest.raises(BundleError, match=told):
         average_bundles([a, b])
-    assert run(["average", str(a), str(b), "--output", str(tmp_path / "soup")]) == 1
-    assert capsys.readouterr().err.count("\n") == 1
-    assert not (tmp_path / "soup").exists()
 
 
 def test_the_dropout_and_the_decoding_may_differ(write: Write, tiny_bundle: Path) -> None:
@@ -122,6 +96,6 @@ def test_the_dropout_and_the_decoding_may_differ(write: Write, tiny_bundle: Path
     assert average_bundles([a, b]).decoding == start.decoding
 
 
-def test_one_bundle_is_no_average(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["average", str(write("a", add=0.0)), "--output", str(tmp_path / "soup")]) == 1
-    assert capsys.readouterr().err == "captioner: an average needs two bundles or more\n"
+def test_one_bundle_is_no_average(write: Write) -> None:
+    with pytest.raises(BundleError, match="needs two bundles or more"):
+        average_bundles([write("a", add=0.0)])

@@ -28,8 +28,6 @@ from captioner.text.vocabulary import Vocabulary
 from captioner.training.data import CaptionDataModule
 from captioner.training.losses import CrossEntropyOptions
 from captioner.training.module import CaptionModule, engine_device
-from captioner.training.self_critical import SelfCriticalOptions
-from captioner.training.truncation import Truncation
 
 pytestmark = [
     # What `captioner train` filters as well: others' advice and others' deprecations.
@@ -161,17 +159,6 @@ def test_a_network_from_nothing_learns_its_batch_statistics(shapes: Path, tmp_pa
     assert all(bool(mean.any()) for mean in means)
 
 
-def test_random_weights_that_do_not_learn_are_refused() -> None:
-    for part in (None, "features.3"):
-        with pytest.raises(ConfigurationError, match="random weights must learn"):
-            CaptionModule(SQUEEZE, DECODER, train_encoder_from=part)
-
-
-def test_weights_and_a_bundle_contradict_each_other(start: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"model\.weights and --init-from both say where the encoder starts"):
-        CaptionModule(SHUFFLE, DECODER, weights="DEFAULT", init_from=str(start))
-
-
 def test_a_frozen_encoder_sees_varied_pictures_anew(shapes: Path, tmp_path: Path, start: Path) -> None:
     before = load_bundle(start).model.encoder
     module = CaptionModule(SHUFFLE, DECODER, init_from=str(start))
@@ -190,21 +177,6 @@ def test_a_frozen_encoder_sees_varied_pictures_anew(shapes: Path, tmp_path: Path
     assert not any(torch.equal(seen[0][picture], seen[1][picture]) for picture in seen[0])
     for name, value in before.state_dict().items():
         assert torch.equal(module.network.encoder.state_dict()[name], value), name
-
-
-def test_objectives_that_contradict_each_other_are_refused(start: Path) -> None:
-    truncation = Truncation(mode="truncated", steps=5)
-    with pytest.raises(ConfigurationError, match=r"whole caption: leave model\.truncation out"):
-        CaptionModule(
-            SHUFFLE, DECODER, init_from=str(start), truncation=truncation, self_critical=SelfCriticalOptions()
-        )
-    with pytest.raises(ConfigurationError, match=r"attention_regularisation needs attention"):
-        CaptionModule(
-            SHUFFLE,
-            replace(DECODER, attention=False),
-            init_from=str(start),
-            cross_entropy=CrossEntropyOptions(attention_regularisation=1.0),
-        )
 
 
 def test_an_unknown_part_is_named(shapes: Path, tmp_path: Path, start: Path) -> None:
@@ -236,22 +208,6 @@ def test_rates_rise_then_fall_and_only_matrices_decay(shapes: Path, tmp_path: Pa
     assert rates[6] == pytest.approx(1.0)
     assert all(later < earlier for earlier, later in itertools.pairwise(rates[6:]))
     assert rates[12] == pytest.approx(0.01)
-
-
-@pytest.mark.parametrize(
-    ("setting", "values"),
-    [
-        ("learning_rate", (-1e-3, math.inf, math.nan)),
-        ("encoder_learning_rate", (-1e-3, math.inf, math.nan)),
-        ("weight_decay", (-1e-3, math.inf, math.nan)),
-        ("warmup", (-0.1, 1.1, math.nan)),
-    ],
-)
-def test_rates_that_make_no_sense_are_refused(setting: str, values: tuple[float, ...]) -> None:
-    CaptionModule(train_encoder_from="all", **{setting: 0.0})  # type: ignore[arg-type]
-    for value in values:
-        with pytest.raises(ConfigurationError, match=rf"model\.{setting} is {value}"):
-            CaptionModule(train_encoder_from="all", **{setting: value})  # type: ignore[arg-type]
 
 
 def test_training_without_an_end_is_refused(shapes: Path, tmp_path: Path) -> None:
