@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import io
 import random
@@ -14,29 +13,15 @@ import numpy as np
 import pytest
 from flask import request
 from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
 
 from captioner.captions import Caption
 from captioner.decoding.options import DecodingOptions
-from captioner.errors import ConfigurationError
 from captioner.images import ImageLimits
 from service.app import create_app
 from service.batching import Pixels
 from service.settings import Settings
+from tests.service.asking import detail, encoded, post, post_json
 from tests.service.fake_captioner import FakeCaptioner, make_picture
-
-
-def post(client: FlaskClient, *pictures: tuple[str, bytes], query: str = "", **fields: str) -> TestResponse:
-    """A multipart request with `pictures` (name, bytes) in the field image."""
-    files = [(io.BytesIO(data), name) for name, data in pictures]
-    return client.post(f"/v1/captions{query}", data={"image": files, **fields})
-
-
-def detail(response: TestResponse) -> str:
-    """The sentence of a problem."""
-    assert response.content_type == "application/problem+json"
-    text: str = response.get_json(force=True)["detail"]
-    return text
 
 
 def test_a_row_a_picture_in_order(client: FlaskClient) -> None:
@@ -299,34 +284,6 @@ def test_every_answer_has_the_security_headers(client: FlaskClient, path: str) -
         assert response.headers["Referrer-Policy"] == "no-referrer"
 
 
-def test_settings_refuse_contradictions() -> None:
-    with pytest.raises(ConfigurationError, match="max_waiting"):
-        Settings(threads=4, max_waiting=4)
-    with pytest.raises(ConfigurationError, match="max_body_bytes"):
-        Settings(max_body_bytes=1000)
-    with pytest.raises(ConfigurationError, match="max_held_bytes"):
-        Settings(max_held_bytes=1000)
-    with pytest.raises(ConfigurationError, match="port"):
-        Settings(port=70000)
-    with pytest.raises(ConfigurationError, match="max_files"):
-        Settings(max_files=0)
-
-
-@pytest.mark.parametrize(
-    ("host", "local"),
-    [
-        ("127.0.0.1", True),
-        ("::1", True),
-        ("localhost", True),
-        ("0.0.0.0", False),
-        ("::", False),
-        ("example.org", False),
-    ],
-)
-def test_which_hosts_are_local(host: str, local: bool) -> None:
-    assert Settings(host=host).is_local is local
-
-
 class Attentive(FakeCaptioner):
     """Looks at one of 2 x 2 places for each word."""
 
@@ -358,16 +315,6 @@ def test_a_model_without_attention_says_null(client: FlaskClient, picture: bytes
 
 def test_timings(client: FlaskClient, picture: bytes) -> None:
     assert 0 <= post(client, ("a.png", picture)).get_json()["timings"]["total_seconds"] < 10
-
-
-def encoded(data: bytes) -> str:
-    """Base64."""
-    return base64.b64encode(data).decode()
-
-
-def post_json(client: FlaskClient, path: str = "/v1/captions", **members: object) -> TestResponse:
-    """A JSON request."""
-    return client.post(path, json=members)
 
 
 def test_json_with_base64_and_data_urls(client: FlaskClient, captioner: FakeCaptioner, picture: bytes) -> None:
@@ -428,55 +375,3 @@ def test_a_single_bad_picture_in_json_is_a_problem(client: FlaskClient) -> None:
     response = post_json(client, images=[encoded(b"no picture")])
     assert response.status_code == 422
     assert response.get_json(force=True)["type"] == "urn:captioner:problem:unreadable-image"
-
-
-def test_scores_of_sentences(client: FlaskClient, picture: bytes) -> None:
-    files = [(io.BytesIO(picture), "a.png"), (io.BytesIO(b"bad"), "b.png")]
-    response = client.post("/v1/score", data={"image": files, "sentence": ["a dog runs", "A cat."]})
-    assert response.status_code == 200
-    good, bad = response.get_json()["scores"]
-    assert [each["sentence"] for each in good["sentences"]] == ["a dog runs", "A cat."]
-    assert set(good["sentences"][0]) == {"sentence", "score", "log_probability", "words", "unknown"}
-    assert good["sentences"][0]["log_probability"] == -4
-    assert good["sentences"][0]["words"][0] == {"word": "a", "probability": 0.3679}
-    assert (good["image"], good["model"]) == ("a.png", "fake@0123456789ab")
-    assert bad["error"]["type"] == "UnreadableImage"
-    same = post_json(client, "/v1/score", images=[encoded(picture)], sentences=["a dog runs", "A cat."])
-    assert same.get_json()["scores"][0]["sentences"] == good["sentences"]
-    alone = post_json(client, "/v1/score", images=[encoded(b"bad")], sentences=["a"])
-    assert (alone.status_code, detail(alone)[:4]) == (422, "The ")
-
-
-@pytest.mark.parametrize(
-    ("sentences", "status", "said"),
-    [
-        (None, 422, "no sentence"),
-        ([], 422, "no sentence"),
-        ([3], 422, "no string"),
-        (["..."], 422, "no words; write at least one."),
-        ([""], 422, "no words"),
-        (["a"] * 17, 413, "17 sentences are too many for 1 picture; send at most 16."),
-        (["a " * 251], 413, "500 characters"),
-        (["a " * 65], 413, "at most 64"),
-    ],
-)
-def test_wrong_sentences(client: FlaskClient, picture: bytes, sentences: object, status: int, said: str) -> None:
-    response = post_json(client, "/v1/score", images=[encoded(picture)], sentences=sentences)
-    assert response.status_code == status
-    assert said in detail(response)
-
-
-def test_a_score_knows_no_other_fields(client: FlaskClient, picture: bytes) -> None:
-    assert "beam_size" in detail(post_json(client, "/v1/score?beam_size=3", images=[encoded(picture)], sentences=["a"]))
-    assert "beam_size" in detail(
-        post_json(client, "/v1/score", images=[encoded(picture)], sentences=["a"], beam_size=3)
-    )
-    response = client.post("/v1/score", data={"image": (io.BytesIO(picture), "a"), "sentence": "a", "beam_size": "3"})
-    assert "beam_size" in detail(response)
-
-
-def test_pictures_times_sentences_are_bounded(captioner: FakeCaptioner, picture: bytes) -> None:
-    client = create_app(captioner, Settings()).test_client()
-    response = post_json(client, "/v1/score", images=[encoded(picture)] * 8, sentences=["a"] * 9)
-    assert response.status_code == 413
-    assert "too many for 8 pictures; send at most 8." in detail(response)

@@ -110,3 +110,31 @@ def test_a_word_or_keys_open_a_public_address(tmp_path: Path) -> None:
         Settings(host="0.0.0.0", port=0, keys_file=tmp_path),
     ):
         listen(settings).close()
+
+
+def test_settings_refuse_contradictions() -> None:
+    with pytest.raises(ConfigurationError, match="max_waiting"):
+        Settings(threads=4, max_waiting=4)
+    with pytest.raises(ConfigurationError, match="max_body_bytes"):
+        Settings(max_body_bytes=1000)
+    with pytest.raises(ConfigurationError, match="max_held_bytes"):
+        Settings(max_held_bytes=1000)
+    with pytest.raises(ConfigurationError, match="port"):
+        Settings(port=70000)
+    with pytest.raises(ConfigurationError, match="max_files"):
+        Settings(max_files=0)
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("example.org", False),
+    ],
+)
+def test_which_hosts_are_local(host: str, local: bool) -> None:
+    assert Settings(host=host).is_local is local
