@@ -27,8 +27,8 @@ def test_a_machine_with_other_data_is_refused(changed: str, pictures: int, shape
     assert [each.returncode for each in ended] == [1, 1], ended
     for each in ended:
         refusal = re.search(
-            rf"process 0 has 24 \+ 7 pictures with the vocabulary (\w{{8}}), but process 1 has {pictures} \+ 7 pictures "
-            r"with the vocabulary (\w{8}): give all machines the same data\n",
+            r"process 0 has 24 \+ 7 pictures with the vocabulary (\w{8}), but process 1 has "
+            rf"{pictures} \+ 7 pictures with the vocabulary (\w{{8}}): give all machines the same data\n",
             each.stderr,
         )
         assert refusal is not None, each.stderr
