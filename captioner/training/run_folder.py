@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 
@@ -21,7 +20,7 @@ class DrawCurves(Callback):
     """Redraw curves.png after a validation, so that a long run can be watched, and at the end."""
 
     def __init__(self) -> None:
-        self._drawn = -math.inf
+        self._drawn = time.monotonic()  # a run that ends sooner is drawn at its end alone
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Lightning's hook. Where validations are quick, most of them leave the picture as it is."""

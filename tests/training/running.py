@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import multiprocessing
@@ -10,8 +11,9 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,17 @@ def run_process(*arguments: object) -> Ended:
     return _run([({}, arguments)], seconds=900)[0]
 
 
+@contextlib.contextmanager
+def begun(stderr: Path, *arguments: object) -> Iterator[BaseProcess]:
+    """The same while it runs; what it writes goes to `stderr`. It is killed at the end of the block, should it live."""
+    process = _begin(stderr, {}, arguments)
+    try:
+        yield process
+    finally:
+        process.kill()  # does nothing to one that has ended
+        process.join()
+
+
 def run_machines(*machines: Sequence[object]) -> list[Ended]:
     """`captioner train` on so many machines, one process on each, with the arguments of each, as torchrun starts them.
 
@@ -99,9 +112,7 @@ def _run(runs: Sequence[tuple[Mapping[str, str], Sequence[object]]], *, seconds:
         processes = []
         for number, (environment, arguments) in enumerate(runs):
             stderr = Path(folder) / str(number)
-            given = (stderr, environment, [str(argument) for argument in arguments])
-            processes.append((FORKS.Process(target=_train, args=given), stderr))
-            processes[-1][0].start()
+            processes.append((_begin(stderr, environment, arguments), stderr))
         end = time.monotonic() + seconds
         for process, _ in processes:
             process.join(max(0.0, end - time.monotonic()))
@@ -111,7 +122,14 @@ def _run(runs: Sequence[tuple[Mapping[str, str], Sequence[object]]], *, seconds:
         return [Ended(process.exitcode, stderr.read_text() if stderr.exists() else "") for process, stderr in processes]
 
 
+def _begin(stderr: Path, environment: Mapping[str, str], arguments: Sequence[object]) -> BaseProcess:
+    process = FORKS.Process(target=_train, args=(stderr, environment, [str(argument) for argument in arguments]))
+    process.start()
+    return process
+
+
 def _train(stderr: Path, environment: Mapping[str, str], arguments: list[str]) -> None:
+    os.setsid()  # a group of its own, as at a terminal
     # As for any process: else the server of the tests would be the parent of its readers, which end with their parent.
     multiprocessing.set_start_method(None, force=True)
     os.environ.update(environment)

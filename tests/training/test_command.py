@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +16,7 @@ import torch
 from captioner.bundle import load_bundle
 from captioner.prediction import Captioner
 from captioner.training.precision import automatic_precision
-from tests.training.running import SETTINGS, column, recipe, run_process, train
+from tests.training.running import SETTINGS, begun, column, recipe, run_process, train
 
 
 def test_a_run_leaves_log_curves_checkpoints_and_a_bundle(finished: Path) -> None:
@@ -178,23 +176,20 @@ def test_averaged_weights_can_be_asked_for(alone: bool, shapes: Path, tmp_path: 
 
 
 def test_ctrl_c_ends_with_130_and_leaves_a_checkpoint(shapes: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "captioner", "train", "--config", str(recipe(tmp_path, shapes, max_epochs=10_000))]
+    config, stderr = recipe(tmp_path, shapes, max_epochs=10_000), tmp_path / "stderr"
     checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    with subprocess.Popen(
-        [*command, "--early_stopping.patience=10000", "--output", str(tmp_path / "run")],
-        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
-        try:
-            deadline = time.monotonic() + 600
-            while not checkpoint.is_file():
-                assert process.poll() is None, process.communicate()[1]
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            os.killpg(process.pid, signal.SIGINT)
-            _, message = process.communicate(timeout=600)
-        finally:
-            process.kill()
-    assert process.returncode == 130, message
+    endless = ["--config", config, "--early_stopping.patience=10000", "--output", tmp_path / "run"]
+    with begun(stderr, *endless) as process:
+        deadline = time.monotonic() + 600
+        while not checkpoint.is_file():
+            assert process.is_alive(), stderr.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert process.pid is not None
+        os.killpg(process.pid, signal.SIGINT)
+        process.join(600)
+    message = stderr.read_text()
+    assert process.exitcode == 130, message
     assert message.splitlines()[-1] == "captioner: interrupted"
     assert "Traceback" not in message
     assert checkpoint.is_file()
