@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import struct
 import zlib
@@ -14,6 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+# One thread a process, as `make test` has it: two workers have both processors, and threads that wait for each other
+# do so awake. Read by torch when it is imported, and by the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell that starts the tests in the background has its children ignore Ctrl-C, which some tests send to theirs.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

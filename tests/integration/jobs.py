@@ -105,7 +105,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
     deadline = time.monotonic() + HANGING_SECONDS
     while not condition() and process.poll() is None:
         assert time.monotonic() < deadline, "it never came to that"
-        time.sleep(0.005)
+        time.sleep(0.02)  # each look opens the ledger
 
 
 def kill_after(folder: Path, command: Sequence[str], rows: int, delay: float, *, seconds: float = 0.0) -> bool:
