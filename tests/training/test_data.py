@@ -1,9 +1,8 @@
-"""The data module: captions as ids, batches with padding, and pictures that may be varied."""
+"""The data module: its vocabulary, captions as ids, splits in order, and pictures that are left out."""
 
 from __future__ import annotations
 
 import csv
-import pickle
 from pathlib import Path
 
 import pytest
@@ -11,67 +10,16 @@ import torch
 
 from captioner.errors import ConfigurationError, DatasetError
 from captioner.geometry import Geometry
-from captioner.preprocessing import Augmentation, Preprocessing, pixels_of
+from captioner.preprocessing import pixels_of
 from captioner.text.vocabulary import Vocabulary
-from captioner.training.batch import Batch
 from captioner.training.data import CaptionDataModule
 from tests.conftest import Draw
-
-CAPTIONS = {
-    "a.png": ["A dog runs .", "The dog sits on the left !"],
-    "b.png": ["A cat .", "A cat sits .", "Two cats and a dog"],
-    "c.png": ["A zebra runs ."],
-}
+from tests.training.toy import by_picture, first, make, toy_set
 
 
 @pytest.fixture
 def root(tmp_path: Path, draw: Draw) -> Path:
-    root = tmp_path / "toy"
-    (root / "Images").mkdir(parents=True)
-    lines = []
-    for seed, (name, captions) in enumerate(CAPTIONS.items()):
-        draw(60, 40, seed=seed).save(root / "Images" / name)
-        lines += [f"{name}#{number}\t{caption}\n" for number, caption in enumerate(captions)]
-    (root / "toy.token.txt").write_text("".join(lines))
-    (root / "toy.trainImages.txt").write_text("a.png\nb.png\n")
-    (root / "toy.devImages.txt").write_text("c.png\n")
-    return root
-
-
-def make(
-    root: Path, *, captions_per_image: int = 5, max_words: int = 20, num_workers: int = 0, min_count: int = 1,
-    augmentation: Augmentation = Augmentation(), strict: bool = False,
-) -> CaptionDataModule:  # fmt: skip
-    data = CaptionDataModule(
-        str(root),
-        Preprocessing(geometry=Geometry(size=24)),
-        augmentation,
-        batch_size=2,
-        captions_per_image=captions_per_image,
-        min_count=min_count,
-        max_words=max_words,
-        num_workers=num_workers,
-        cache=str(root.parent / "cache"),
-        strict=strict,
-    )
-    data.setup()
-    return data
-
-
-def first(loader: object) -> Batch:
-    assert isinstance(loader, torch.utils.data.DataLoader)
-    batch = next(iter(loader))
-    assert isinstance(batch, Batch)
-    return batch
-
-
-def by_picture(batch: Batch) -> dict[int, list[list[int]]]:
-    """The rows of each picture without padding; a row of padding only is no caption."""
-    rows = {int(index): tokens.tolist() for index, tokens in zip(batch.indices, batch.tokens, strict=True)}
-    return {
-        index: [[token for token in row if token != Vocabulary.pad] for row in found if any(row)]
-        for index, found in rows.items()
-    }
+    return toy_set(tmp_path / "toy", draw)
 
 
 def test_the_vocabulary_is_that_of_training(root: Path) -> None:
@@ -79,32 +27,6 @@ def test_the_vocabulary_is_that_of_training(root: Path) -> None:
     assert data.vocabulary.ordinary[:3] == ("a", "dog", "cat")
     assert "zebra" not in data.vocabulary.words
     assert make(root, min_count=2).vocabulary.ordinary == ("a", "dog", "cat", "sits", "the")
-
-
-def test_a_batch(root: Path) -> None:
-    data = make(root)
-    batch = first(data.train_dataloader())
-    vocabulary = data.vocabulary
-    assert batch.tokens.shape == (2, 3, 8)  # the longest caption has six words
-    assert batch.features is None
-    assert batch.pixels is not None
-    assert batch.pixels.shape == (2, 24, 24, 3)
-    assert batch.pixels.dtype == torch.uint8
-    start, end = Vocabulary.start, Vocabulary.end
-    expected = [[start, *vocabulary.encode(words.split()), end] for words in ("a dog runs", "the dog sits on the left")]
-    assert by_picture(batch)[0] == expected
-    assert len(by_picture(batch)[1]) == 3
-    row = batch.tokens[batch.indices.tolist().index(0)]
-    assert row[2].tolist() == [Vocabulary.pad] * 8  # a.png has no third caption
-    assert row[0].tolist()[-3:] == [Vocabulary.pad] * 3
-
-
-def test_pixels_are_the_pictures_of_the_indices(root: Path, draw: Draw) -> None:
-    data = make(root)
-    batch = first(data.train_dataloader())
-    assert batch.pixels is not None
-    for index, pixels in zip(batch.indices.tolist(), batch.pixels, strict=True):
-        assert torch.equal(pixels, pixels_of(Geometry(size=24).apply(draw(60, 40, seed=index))))
 
 
 def test_an_unknown_word_is_unk(root: Path) -> None:
@@ -122,23 +44,6 @@ def test_long_captions_are_cut(root: Path) -> None:
     assert by_picture(batch)[1][0] == a_cat  # of exactly two words, it keeps its end
 
 
-def test_captions_are_drawn_anew_in_training_and_are_the_first_ones_in_validation(root: Path) -> None:
-    data = make(root, captions_per_image=1)
-    loader = data.train_dataloader()
-    drawn = []
-    for epoch in range(40):
-        loader.batches.set_epoch(epoch)
-        torch.manual_seed(epoch // 2)  # what others draw does not matter
-        drawn.append(tuple(by_picture(first(loader))[1][0]))
-        assert tuple(by_picture(first(loader))[1][0]) == drawn[-1]  # of one epoch, always the same
-    assert len(set(drawn)) == 3
-    (root / "toy.trainImages.txt").write_text("a.png\n")
-    (root / "toy.devImages.txt").write_text("b.png\n")
-    data = make(root, captions_per_image=1)
-    validated = {tuple(by_picture(first(data.val_dataloader()))[0][0]) for _ in range(10)}
-    assert len(validated) == 1
-
-
 def test_training_is_shuffled_and_validation_is_in_order(root: Path) -> None:
     (root / "toy.devImages.txt").unlink()
     (root / "toy.trainImages.txt").write_text("a.png\n")
@@ -150,29 +55,6 @@ def test_training_is_shuffled_and_validation_is_in_order(root: Path) -> None:
     assert data.references("dev")[0] == [["a", "zebra", "runs"]]
 
 
-def test_a_picture_whose_caption_says_left_is_never_mirrored(root: Path, draw: Draw) -> None:
-    data = make(root, augmentation=Augmentation(flip=True))
-    plain = pixels_of(Geometry(size=24).apply(draw(60, 40, seed=0)))  # "on the left"
-    other = pixels_of(Geometry(size=24).apply(draw(60, 40, seed=1)))
-    mirrored = 0
-    loader = data.train_dataloader()
-    for epoch in range(30):
-        loader.batches.set_epoch(epoch)
-        batch = first(loader)
-        assert batch.pixels is not None
-        pixels = dict(zip(batch.indices.tolist(), batch.pixels, strict=True))
-        assert torch.equal(pixels[0], plain)
-        mirrored += torch.equal(pixels[1], other.flip(1))
-    assert 5 <= mirrored <= 25
-
-
-def test_validation_is_not_varied(root: Path, draw: Draw) -> None:
-    data = make(root, augmentation=Augmentation(min_scale=0.3, flip=True, colour=0.5))
-    batch = first(data.val_dataloader())
-    assert batch.pixels is not None
-    assert torch.equal(batch.pixels[0], pixels_of(Geometry(size=24).apply(draw(60, 40, seed=2))))
-
-
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 def test_worker_processes_give_the_same(root: Path) -> None:
     alone, with_workers = make(root), make(root, num_workers=1)
@@ -182,21 +64,6 @@ def test_worker_processes_give_the_same(root: Path) -> None:
         assert b.pixels is not None
         assert torch.equal(a.pixels, b.pixels)
         assert torch.equal(a.tokens, b.tokens)
-
-
-def test_what_a_worker_receives_can_be_sent_to_it(root: Path) -> None:
-    loader = make(root, augmentation=Augmentation(min_scale=0.5, colour=0.1)).train_dataloader()
-    assert pickle.loads(pickle.dumps((loader.dataset, loader.collate_fn)))
-
-
-@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_picture_that_cannot_be_read_is_named_in_one_sentence(root: Path, num_workers: int) -> None:
-    data = make(root, num_workers=num_workers)
-    (root / "Images" / "c.png").write_bytes(b"no picture")  # it was one when all were looked at
-    batch = next(iter(data.val_dataloader()))
-    with pytest.raises(DatasetError, match=r"^picture .*c\.png of the data set cannot be used: [^\n]*$"):
-        data.transfer_batch_to_device(batch, torch.device("cpu"), 0)
 
 
 @pytest.mark.parametrize(
@@ -281,11 +148,3 @@ def test_a_number_that_is_too_small_is_named(setting: str) -> None:
         CaptionDataModule("data", **{setting: 0})  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match=r"data\.num_workers is -1; it must be 0 or more"):
         CaptionDataModule("data", num_workers=-1)
-
-
-def test_a_batch_moves_as_a_whole(root: Path) -> None:
-    batch = first(make(root).val_dataloader())
-    moved = batch.to(torch.device("meta"))
-    assert moved.pixels is not None
-    assert {moved.pixels.device.type, moved.tokens.device.type, moved.indices.device.type} == {"meta"}
-    assert moved.features is None
