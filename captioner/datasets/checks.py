@@ -20,6 +20,7 @@ from typing import Any
 import PIL
 from tqdm import tqdm
 
+from captioner.datasets.lasting import made_to_last
 from captioner.datasets.records import LeftOut, Record
 from captioner.errors import ConfigurationError, DatasetError, ImageError
 from captioner.geometry import Geometry
@@ -40,6 +41,7 @@ class Finding:
 
 Findings = dict[Path, Finding]
 _Known = dict[str, tuple[int, int, str]]  # size, time of change in nanoseconds and digest, by absolute path
+_Unread = tuple[Path, int, int]  # with size and time of change
 
 
 def check_pictures(images: Sequence[Path], cache: Path) -> Findings:
@@ -53,9 +55,17 @@ def check_pictures(images: Sequence[Path], cache: Path) -> Findings:
     """
     # Another version of Pillow may read other pictures.
     file = cache / f"pictures-pillow-{PIL.__version__}.jsonl"
-    known = _read(file)
+    with made_to_last():
+        findings, unread = _compare(images, _read(file))
+    if unread:
+        findings.update(_read_pictures(unread, file))
+    return findings
+
+
+def _compare(images: Sequence[Path], known: _Known) -> tuple[Findings, list[_Unread]]:
+    """What is known of the pictures already, and those that must be read."""
     findings: Findings = {}
-    unread: list[tuple[Path, int, int]] = []
+    unread: list[_Unread] = []
     folders: dict[str, str] = {}  # the absolute path of each, asked for once: there may be many pictures
     for image in images:
         path = os.fspath(image)
@@ -65,17 +75,16 @@ def check_pictures(images: Sequence[Path], cache: Path) -> Findings:
             findings[image] = Finding("", f"The file cannot be read: {error.strerror}.")
             continue
         size, modified = status.st_size, status.st_mtime_ns
-        folder, name = os.path.split(path)
+        begin = path.rfind(os.sep) + 1  # of the name
+        folder = path[:begin]
         if folder not in folders:
-            folders[folder] = os.path.abspath(folder)  # noqa: PTH100
-        found = known.get(os.path.join(folders[folder], name))  # noqa: PTH118
+            folders[folder] = os.path.join(os.path.abspath(folder), "")  # noqa: PTH100, PTH118
+        found = known.get(folders[folder] + path[begin:])
         if found is not None and found[:2] == (size, modified):
             findings[image] = Finding(found[2], None)
         else:
             unread.append((image, size, modified))
-    if unread:
-        findings.update(_read_pictures(unread, file))
-    return findings
+    return findings, unread
 
 
 def usable(splits: Mapping[str, Sequence[Record]], findings: Findings) -> tuple[dict[str, list[Record]], list[LeftOut]]:
@@ -142,7 +151,7 @@ def _by_path(rows: list[list[Any]]) -> _Known:
     return {path: (size, modified, digest) for path, size, modified, digest in rows}
 
 
-def _read_pictures(unread: Sequence[tuple[Path, int, int]], file: Path) -> Iterator[tuple[Path, Finding]]:
+def _read_pictures(unread: Sequence[_Unread], file: Path) -> Iterator[tuple[Path, Finding]]:
     lines: list[str] = []
     images = [image for image, _, _ in unread]
     with (

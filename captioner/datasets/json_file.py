@@ -37,9 +37,9 @@ class Entry:
 
     def text(self, key: str) -> str:
         """The text under `key`."""
-        value = self._value(key)
+        value = self.fields.get(key)
         if not isinstance(value, str):
-            raise DatasetError(f"{self.where}: '{key}' must be text, found {described(value)}")
+            raise DatasetError(f"{self.where}: '{key}' must be text, found {described(self._value(key))}")
         return value
 
     def image_id(self, key: str) -> str:

@@ -10,6 +10,7 @@ from captioner.datasets.coco_set import caption_files, load_coco, load_coco_cont
 from captioner.datasets.flickr import load_flickr, token_files
 from captioner.datasets.json_file import list_of, read_json
 from captioner.datasets.karpathy import is_karpathy, load_karpathy, load_karpathy_content
+from captioner.datasets.lasting import made_to_last
 from captioner.datasets.records import DataSet, Record
 from captioner.datasets.sidecars import has_sidecars, load_sidecars
 from captioner.datasets.table import load_rows, load_table
@@ -42,19 +43,8 @@ def load_data_set(path: Path, kind: Kind = "auto") -> DataSet:
             missing, malformed or contradict each other.
     """
     check_path(path)
-    if path.is_file():
-        return _load_file(path, kind)
-    found = [(each, file) for each, file in _ways_in(path) if kind in ("auto", each)]
-    if kind in ("auto", "sidecars") and {each for each, _ in found} <= {"table"} and has_sidecars(path):
-        found.append(("sidecars", path))
-    if not found:
-        what = "a data set" if kind == "auto" else f"a data set of the kind '{kind}'"
-        raise DatasetError(f"{path} does not hold {what}: {_EXPECTED}")
-    if len(found) > 1:
-        ways = ", ".join(f"{file.name} ({each})" for each, file in found)
-        raise DatasetError(f"{path} holds more than one data set, {ways}: name the file, or say the kind")
-    ((each, file),) = found
-    return _LOADERS[each](file)
+    with made_to_last():
+        return _load_file(path, kind) if path.is_file() else _load_folder(path, kind)
 
 
 def load_split(path: Path, split: str) -> list[Record]:
@@ -91,6 +81,20 @@ def _load_file(file: Path, kind: Kind) -> DataSet:
     if list_of(content, "annotations") is not None:
         return load_coco_content(file, content)
     return load_rows(file, content)
+
+
+def _load_folder(path: Path, kind: Kind) -> DataSet:
+    found = [(each, file) for each, file in _ways_in(path) if kind in ("auto", each)]
+    if kind in ("auto", "sidecars") and {each for each, _ in found} <= {"table"} and has_sidecars(path):
+        found.append(("sidecars", path))
+    if not found:
+        what = "a data set" if kind == "auto" else f"a data set of the kind '{kind}'"
+        raise DatasetError(f"{path} does not hold {what}: {_EXPECTED}")
+    if len(found) > 1:
+        ways = ", ".join(f"{file.name} ({each})" for each, file in found)
+        raise DatasetError(f"{path} holds more than one data set, {ways}: name the file, or say the kind")
+    ((each, file),) = found
+    return _LOADERS[each](file)
 
 
 def _ways_in(folder: Path) -> Iterator[tuple[str, Path]]:

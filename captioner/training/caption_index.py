@@ -81,8 +81,10 @@ class NumberedCaptions:
 
     def holding(self, numbers: Sequence[int]) -> npt.NDArray[np.bool_]:
         """(M,) whether a caption has one of the `numbers`."""
-        before = np.concatenate([[0], np.cumsum(np.isin(self.numbers, numbers))])
-        return np.asarray(before[self.ends[1:]] > before[self.ends[:-1]])
+        places = np.flatnonzero(np.isin(self.numbers, numbers))
+        holding = np.zeros(len(self.ends) - 1, dtype=np.bool_)
+        holding[np.searchsorted(self.ends, places, side="right") - 1] = True
+        return holding
 
     def tokens(self, ids: npt.NDArray[np.int32], *, max_words: int | None) -> tuple[Tensor, Tensor]:
         """The captions as ids between `<start>` and `<end>`, and where each ends.
@@ -99,10 +101,12 @@ class NumberedCaptions:
         ended = words == lengths if max_words is None else lengths <= max_words
         starts = np.concatenate([[0], np.cumsum(1 + words + ended)])  # each has `<start>`, words, mostly `<end>`
         tokens = np.empty(starts[-1], dtype=np.int32)
-        tokens[starts[:-1]] = Vocabulary.start
-        tokens[starts[1:][ended] - 1] = Vocabulary.end
-        place = np.arange(words.sum()) - np.repeat(np.cumsum(words) - words, words)  # of a word in its caption
-        tokens[np.repeat(starts[:-1] + 1, words) + place] = ids[self.numbers[np.repeat(self.ends[:-1], words) + place]]
+        is_word = np.ones(starts[-1], dtype=np.bool_)
+        for token, places in ((Vocabulary.start, starts[:-1]), (Vocabulary.end, starts[1:][ended] - 1)):
+            tokens[places], is_word[places] = token, False
+        # the first words of each caption, and not the rest of it
+        taken = np.repeat(np.tile([True, False], len(words)), np.stack([words, lengths - words], axis=1).ravel())
+        tokens[is_word] = ids[self.numbers[taken]]
         return torch.from_numpy(tokens), torch.from_numpy(starts)
 
 

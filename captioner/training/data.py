@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import os
 from collections.abc import Sequence
@@ -129,12 +128,7 @@ class CaptionDataModule(lightning.LightningDataModule):
             )
 
     def _look(self) -> tuple[DataSet, Findings]:
-        # An index of COCO's size is a million objects that stay: to look for garbage among them would double the time.
-        gc.disable()
-        try:
-            data_set = load_data_set(self.path, self.kind)
-        finally:
-            gc.enable()
+        data_set = load_data_set(self.path, self.kind)
         images = [record.image for records in data_set.splits.values() for record in records]
         return data_set, check_pictures(images, self.cache)
 
