@@ -48,7 +48,7 @@ def average_bundles(paths: Sequence[str | os.PathLike[str]]) -> Bundle:
         if difference := _difference(first, bundle):
             raise BundleError(
                 f"{os.fspath(paths[0])} and {os.fspath(path)} differ in {difference}: only models that were trained "
-                "from the same start have an average"
+                "from the same start, on the same data set, have an average"
             )
     histories = [list(bundle.training.get("phases", [])) for bundle in bundles]
     shared = _shared(histories)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,6 +19,9 @@ from PIL import Image
 # One thread a process, as `make test` has it: two workers have both processors, and threads that wait for each other
 # do so awake. Read by torch when it is imported, and by the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# How long an example takes says nothing where other things run beside it.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 # A shell that starts the tests in the background has its children ignore Ctrl-C, which some tests send to theirs.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

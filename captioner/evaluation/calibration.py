@@ -21,6 +21,7 @@ Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
 
 EVENT = "a word occurs in one of the references"
+FEWEST_WORDS = 100  # of each half; from fewer, two numbers cannot be told
 _NEWTON_STEPS = 100
 
 
@@ -142,12 +143,13 @@ def calibrate(
         about: what it was measured with (data, split, decoding options), as JSON values.
 
     Returns:
-        an empty dictionary if a half of the captions has no words, which leaves the model's own probabilities.
+        an empty dictionary if a half of the captions has fewer than `FEWEST_WORDS` words, which leaves the model's
+        own probabilities.
     """
     outcomes = word_outcomes(captions, references)
     even = np.arange(len(captions)) % 2 == 0
     fitted, judged = outcomes.of(even), outcomes.of(~even)
-    if len(fitted.occurred) == 0 or len(judged.occurred) == 0:
+    if min(len(fitted.occurred), len(judged.occurred)) < FEWEST_WORDS:
         return {}
     calibration = fit(fitted)
     before, after = judge(judged, None), judge(judged, calibration)

@@ -29,7 +29,7 @@ from captioner.training.parser import DESCRIPTION, USAGE, TrainParser, listed
 from captioner.training.precision import automatic_precision
 from captioner.training.result import write_bundle
 from captioner.training.resume import Checkpoints
-from captioner.training.run_folder import DrawCurves, set_aside
+from captioner.training.run_folder import DrawCurves, SaveLog, set_aside
 from captioner.training.same_start import SameStart
 from captioner.training.samples import ShowSamples
 
@@ -129,7 +129,7 @@ class TrainCommand(LightningCLI):
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             kwargs.setdefault("plugins", [*plugins, WholeFiles()])
         kwargs["callbacks"] = [*listed(trainer["callbacks"]), SameStart(), WatchGradients()]
-        kwargs["callbacks"] += [*self._checkpoints(output), DrawCurves(), ShowSamples()]
+        kwargs["callbacks"] += [*self._checkpoints(output), SaveLog(), DrawCurves(), ShowSamples()]
         if trainer["enable_progress_bar"] is not False:
             # a log file is no terminal: one line now and then is enough
             kwargs["callbacks"].append(TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 50))

@@ -38,7 +38,9 @@ def refuse_start(weights: str | None, init_from: str | None, train_encoder_from:
     """
     if weights is None and init_from is None and train_encoder_from != "all":
         raise ConfigurationError(
-            "an encoder with random weights must learn: give model.weights, --init-from, or train_encoder_from: all"
+            "an encoder with random weights must learn: begin with a trained model (--init-from BUNDLE; the shipped "
+            "one is captioner/bundles/default), with an encoder's weights (--model.weights), or from nothing "
+            "(--model.train_encoder_from all)"
         )
     if weights is not None and init_from is not None:
         raise ConfigurationError("model.weights and --init-from both say where the encoder starts: give one of them")

@@ -77,5 +77,11 @@ def write_bundle(
     licence = licence_text(module.data.dataset_name)
     save_bundle(bundle, directory, card=model_card(bundle), licence_text=licence)  # before anything else can fail
     bundle = calibrated(bundle, module.data.records("dev"), split="dev", device=engine_device(module.device))
+    if not bundle.calibration:
+        click.echo(
+            "the captions of the development split have too few words to calibrate the confidence: it is the mean of "
+            "the model's own probabilities, which may be far from what one may expect",
+            err=True,
+        )
     digest = save_bundle(bundle, directory, card=model_card(bundle), licence_text=licence)
     click.echo(f"bundle {bundle.name}@{digest} written to {directory}", err=True)

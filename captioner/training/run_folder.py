@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 import pytorch_lightning as lightning
@@ -14,6 +15,18 @@ from pytorch_lightning.utilities import rank_zero_only
 from captioner.pictures.curves import draw_curves
 
 _SECONDS_BETWEEN_PICTURES = 30.0
+
+
+class SaveLog(Callback):
+    """With every checkpoint the log so far is on the disk: what goes on from there brings only what comes after it."""
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Lightning's hook; its logger keeps up to a hundred rows in memory."""
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.save()
 
 
 class DrawCurves(Callback):

@@ -45,7 +45,7 @@ def plain(outcomes: Sequence[Outcome]) -> list[tuple[object, ...]]:
 def test_every_batch_has_its_outcomes_in_order() -> None:
     devices = open_devices(2)
 
-    @settings(deadline=None, max_examples=40)
+    @settings(max_examples=40)
     @given(batches=st.lists(st.lists(st.sampled_from(PICTURES), max_size=5), max_size=30))
     def as_of_one(batches: list[list[bytes]]) -> None:
         found = [plain(outcomes) for outcomes in devices.stream_batches(batches)]

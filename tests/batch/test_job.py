@@ -105,7 +105,7 @@ def test_each_content_is_asked_for_once(ahead: int, folder: Path, ledger: Ledger
     assert sorted(asked) == ["a", "b", "c", "d"]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     contents=st.lists(st.sampled_from(["a", "b", "c", "d", "e", "broken"]), max_size=12),
     batch_size=st.integers(1, 4),
@@ -223,7 +223,7 @@ FOUND = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     found=st.dictionaries(
         st.binary(min_size=1, max_size=6).filter(lambda name: b"\0" not in name),

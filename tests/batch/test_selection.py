@@ -83,7 +83,7 @@ _PATTERNS = (
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(patterns=st.lists(_PATTERNS, min_size=1, max_size=3), paths=st.lists(_PATHS, min_size=20, max_size=40))
 def test_patterns_match_what_git_ignores(
     tmp_path_factory: pytest.TempPathFactory, patterns: list[str], paths: list[str]

@@ -66,7 +66,7 @@ _NAMES = st.text("aB.(/0é", min_size=1, max_size=9).map(lambda name: name + "x.
 _ROOTS = st.sets(st.sampled_from([".", "a", "./a/a/", "B", "a.", "0(", "(x.jpg", "ax.jpg"]), min_size=1)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(names=st.lists(_NAMES, max_size=12), roots=_ROOTS)
 def test_the_whole_sequence_is_sorted_and_each_source_comes_once(
     tmp_path_factory: pytest.TempPathFactory, names: list[str], roots: set[str]

@@ -85,7 +85,7 @@ def test_cut_connections_are_resumed_where_they_broke(url: str, target: Path, fa
     assert faults.ranges_asked == [None, *(f"bytes={start}-" for start in (15_000, 30_000, 45_000, 60_000))]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cut=some.integers(4_000, 70_000), kept=some.integers(0, 64_000), ranges=some.booleans(), tags=some.booleans())
 def test_whatever_came_before_the_file_is_the_same(
     url: str, target: Path, faults: Faults, cut: int, kept: int, ranges: bool, tags: bool

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -83,7 +83,6 @@ def test_no_two_meanings_share_a_caption() -> None:
     assert len({caption(meaning) for meaning in MEANINGS}) == len(MEANINGS) == 7800
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(meaning=meanings, one=seeds, other=seeds)
 def test_different_scenes_of_one_meaning_have_its_caption(meaning: Meaning, one: int, other: int) -> None:
     scenes = [compose(meaning, random.Random(seed)) for seed in (one, other)]
@@ -190,7 +189,6 @@ def sentence_of(found: list[Blob]) -> str:
     return f"a {words[0]} above a {words[1]}" if first.y < second.y else f"a {words[1]} above a {words[0]}"
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(meaning=meanings, seed=seeds)
 def test_the_picture_shows_what_the_caption_says(meaning: Meaning, seed: int) -> None:
     picture = draw(compose(meaning, random.Random(seed)))

@@ -47,7 +47,7 @@ def some_options(draw: st.DrawFn, *, max_beam_size: int = 6, max_max_length: int
 
 
 SEEDS = st.integers(0, 10**6)
-quick = settings(max_examples=40, deadline=None)
+quick = settings(max_examples=40)
 
 
 @quick

@@ -92,11 +92,12 @@ def test_a_reliability_counts_every_word_once() -> None:
 
 
 def test_what_a_bundle_keeps_was_judged_on_other_pictures() -> None:
-    captions = [caption([("true", 0.5), ("false", 0.1)]) for _ in range(40)]
-    references = [["true"] if number % 2 == 0 else ["false"] for number in range(40)]  # the odd ones contradict
+    captions = [caption([("true", 0.5), ("false", 0.1)]) for _ in range(100)]
+    references = [["true"] if number % 2 == 0 else ["false"] for number in range(100)]  # the odd ones contradict
     kept = calibrate(captions, references, about={"split": "dev"})
     assert Calibration.from_dict(kept).probability(math.log(0.5)) > 0.9
     assert kept["brier"] > 0.8
     assert kept["split"] == "dev"
     assert calibrate([], [], about={}) == {}
     assert calibrate(captions[:1], references[:1], about={}) == {}
+    assert calibrate(captions[:98], references[:98], about={}) == {}  # 98 words to fit: too few

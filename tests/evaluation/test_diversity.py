@@ -215,7 +215,7 @@ def test_a_portrait_is_json_when_it_is_taken_apart() -> None:
     assert json.loads(json.dumps(asdict(found)))["copied"]["number"] == 4
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(captions=some.lists(sentences, min_size=1, max_size=6), training=some.lists(sentences, max_size=6))
 def test_shares_are_shares_and_the_order_of_captions_changes_no_number(
     captions: list[str], training: list[str]
@@ -237,7 +237,7 @@ def test_shares_are_shares_and_the_order_of_captions_changes_no_number(
 
 
 @given(captions=some.lists(sentences, min_size=1, max_size=6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_captions_are_all_copied_from_themselves_and_case_changes_nothing(captions: list[str]) -> None:
     found = portrait(captions, training=captions)
     assert found.copied is not None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from captioner.evaluation import ptb
@@ -154,7 +154,6 @@ def test_brackets_stay_as_they_do_there() -> None:
     assert ptb.tokenize("A (red) square") == ["a", "-lrb-", "red", "-rrb-", "square"]
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_text_gives_lower_case_words_without_ordinary_spaces(text: str) -> None:
     words = ptb.tokenize(text)
@@ -170,7 +169,6 @@ def test_a_long_caption_takes_no_long_time() -> None:
     assert time.process_time() - begin < 5  # 0.1 s on a laptop; minutes if a pattern backtracks
 
 
-@settings(deadline=None)
 @given(st.lists(st.from_regex(r"[a-z]{1,8}", fullmatch=True)))
 def test_plain_words_come_back(words: list[str]) -> None:
     split = {"cannot", "gonna", "gotta", "lemme", "gimme", "wanna"}

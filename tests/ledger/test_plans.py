@@ -99,7 +99,7 @@ def test_long_jobs_are_read_in_pages_that_keep_nobody_from_writing(ledger: Ledge
     assert read == 2500
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.lists(st.tuples(st.integers(0, 12), st.integers(1, 3)), unique_by=lambda pair: pair[0]), max_size=4))
 def test_however_the_sources_change_the_rows_are_those_of_a_new_job(lists: list[list[tuple[int, int]]]) -> None:
     def of(pairs: list[tuple[int, int]]) -> list[Entry]:

@@ -25,7 +25,7 @@ def sheet(data: bytes) -> Image.Image:
         return image
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(row=st.integers(0, 6), column=st.integers(0, 6))
 def test_it_is_brightest_where_the_model_looked(row: int, column: int) -> None:
     weights = np.zeros((7, 7), dtype=np.float32)

@@ -149,7 +149,7 @@ requests = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(requests=requests, max_batch=st.integers(1, 9), seed=st.integers(0, 99))
 def test_every_request_gets_its_own_pictures_results_in_order(
     requests: list[tuple[list[int | None], int, int]], max_batch: int, seed: int

@@ -129,7 +129,7 @@ def application() -> Flask:
 
 
 @pytest.mark.parametrize("path", [*WITH_JSON, "/api/show", "/v1/captions", "/v1/score"])
-@hypothesis_settings(max_examples=25, deadline=None)
+@hypothesis_settings(max_examples=25)
 @given(body=st.dictionaries(NAMES, VALUES, max_size=5))
 def test_no_json_at_all_is_a_server_error(application: Flask, path: str, body: dict[str, Any]) -> None:
     response = application.test_client().post(path, json=body)

@@ -61,7 +61,7 @@ def loss_and_gradients(
     attention=st.booleans(),
     truncation=st.sampled_from([FULL, Truncation(mode="truncated", steps=2)]),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_padding_changes_neither_loss_nor_gradient(
     lengths: list[list[int]], padding: int, mean: str, cell: str, attention: bool, truncation: Truncation
 ) -> None:

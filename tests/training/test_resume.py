@@ -91,13 +91,14 @@ def test_a_killed_run_goes_on_bit_for_bit(way: str, finished: Path, shapes: Path
 def test_a_signal_saves_and_says_how_to_go_on(number: int, shapes: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     config = recipe(tmp_path, shapes, **killed_at(1, number))
-    ended = run_process("--config", config, "--output", output)
+    ended = run_process("--config", config, "--output", output, "--trainer.log_every_n_steps=1")
     assert ended.returncode == 143, ended.stderr
     last = output / "checkpoints" / "last.ckpt"
     assert ended.stderr.splitlines()[-1] == f"stopped: {last} has step 2; go on by the same command with --resume"
     assert "Traceback" not in ended.stderr
     assert torch.load(last, weights_only=True)["global_step"] == 2
     assert not (output / "bundle").exists()
+    assert column(output, "train_loss_step") != []  # the log of the steps that the checkpoint has
 
 
 def test_sigterm_before_the_training_ends_at_once(shapes: Path, tmp_path: Path) -> None:

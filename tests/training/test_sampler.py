@@ -26,7 +26,7 @@ def indices(batches: list[list[Place]]) -> list[int]:
     return [place.picture for batch in batches for place in batch]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 4), st.booleans())
 def test_devices_share_the_batches_of_one_device(count: int, size: int, world_size: int, shuffle: bool) -> None:
     if count < world_size:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from captioner.errors import ConfigurationError
@@ -13,7 +13,6 @@ from captioner.training.truncation import Carried, Truncation
 
 
 @given(mode=st.sampled_from(["truncated", "randomised"]), steps=st.integers(2, 30), num_steps=st.integers(1, 100))
-@settings(deadline=None)
 def test_the_segments_are_the_caption(mode: str, steps: int, num_steps: int) -> None:
     lengths = Truncation(mode=mode, steps=steps).segments(num_steps)
     assert sum(lengths) == num_steps
