@@ -93,6 +93,8 @@ class Server:
         """Serve until `stop` is called, then answer what was accepted, and return."""
         while not self._stopping.is_set():
             self._turn(EVENT_SECONDS)
+        inside = self._unanswered()
+        logger.info("Stopping; %d %s being answered.", inside, "request is" if inside == 1 else "requests are")
         if begin_no_more(self._server.socket):
             accepted = time.monotonic() + HANDSHAKE_SECONDS
             while time.monotonic() < accepted:
@@ -101,7 +103,7 @@ class Server:
         deadline = time.monotonic() + self._settings.drain_timeout_seconds
         while self._busy() and time.monotonic() < deadline:
             self._turn(POLL_SECONDS)
-        if unanswered := sum(len(channel.requests) for channel in self._channels()):
+        if unanswered := self._unanswered():
             logger.warning("Stopped with %d requests unanswered after the time to drain.", unanswered)
         self._server.task_dispatcher.shutdown(timeout=1)
         wasyncore.close_all(self._server._map)
@@ -127,6 +129,9 @@ class Server:
 
     def _channels(self) -> list[Channel]:
         return list(self._server.active_channels.values())
+
+    def _unanswered(self) -> int:
+        return sum(len(channel.requests) for channel in self._channels())
 
     def _busy(self) -> bool:
         recently = time.time() - QUIET_SECONDS  # waitress stamps channels with time.time()

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -153,6 +153,34 @@ def test_a_connection_that_waits_in_the_kernel_is_answered(picture: bytes) -> No
     for connection in connections:
         assert connection.getresponse().status == 200
         connection.close()
+
+
+def test_the_log_says_when_it_begins_to_stop(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="service")
+    inside, gate = threading.Event(), threading.Event()
+
+    def app(_environ: dict[str, object], start_response: Callable[..., object]) -> list[bytes]:
+        inside.set()
+        assert gate.wait(120)
+        start_response("200 OK", [("Content-Length", "0")])
+        return []
+
+    settings = Settings(port=0)
+    server = Server(app, settings, listen(settings))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    address = urlsplit(server.url)
+    with contextlib.closing(http.client.HTTPConnection(address.hostname or "", address.port, timeout=120)) as client:
+        client.request("GET", "/")
+        assert inside.wait(120)
+        server.stop()
+        deadline = time.monotonic() + 120
+        while not caplog.messages and time.monotonic() < deadline:
+            time.sleep(0.01)
+        gate.set()
+        assert client.getresponse().status == 200
+    thread.join(120)
+    assert caplog.messages == ["Stopping; 1 request is being answered."]
 
 
 def test_slow_clients_do_not_block_the_others() -> None:
