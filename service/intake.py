@@ -92,7 +92,8 @@ def read_pictures(request: Request, settings: Settings) -> list[Picture]:
     if request.mimetype != "multipart/form-data":
         raise Problem(
             415,
-            f"Send multipart/form-data with a field {FIELD}, one picture as an image/* body, or JSON with {IMAGES}.",
+            f"Send multipart/form-data with a field {FIELD}, one picture as an image/* body, or JSON with {IMAGES} and "
+            "Content-Type: application/json.",
         )
     if not request.mimetype_params.get("boundary"):
         raise Problem(
@@ -207,9 +208,9 @@ def _option(name: str, number: object, given: object, bounds: tuple[int, int]) -
         raise _invalid(f"{name} is {shown(given)}; it must be {described}.")
     least, most = bounds
     if number > most:
-        raise DecodingError(f"{name} is {shown(given)}, which is too large: send {described}, at most {most}.")
+        raise DecodingError(f"{name} is {shown(given)}, which is too large: send {described} from {least} to {most}.")
     if number < least:
-        raise DecodingError(f"{name} is {shown(given)}, which is too small: send {described}, at least {least}.")
+        raise DecodingError(f"{name} is {shown(given)}, which is too small: send {described} from {least} to {most}.")
     if number != kind(number):  # JSON knows no difference between 3 and 3.0
         raise _invalid(f"{name} is {shown(given)}; it must be {described}.")
     return kind(number)
