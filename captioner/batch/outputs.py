@@ -87,7 +87,8 @@ class Outputs:
         min_confidence: captions that are less sure are left to a person.
         problems: pictures whose text could not be written, with the reason, as they come up.
         broken: reasons why files could not be written.
-        published: the files that hold what the ledger holds.
+        published: the files that were written and hold what the ledger holds.
+        unchanged: the files that held it already, if nothing had to be written.
     """
 
     style: TextStyle
@@ -98,6 +99,7 @@ class Outputs:
     problems: dict[str, str] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
     published: list[OutputFile] = field(default_factory=list)
+    unchanged: list[OutputFile] = field(default_factory=list)
 
     @property
     def have_texts(self) -> bool:
@@ -146,16 +148,17 @@ class Outputs:
 
         What cannot be written stands in `problems` and `broken` afterwards; the rest is written all the same.
         """
-        self.published.clear()
         self.broken.clear()
         if not self.is_published(job):
             job.publish(lambda: self._publish(job))
-        else:
-            self.published += [file for file, _ in self.files]
+        elif not self.published:  # by an earlier run; else by this one, which watches
+            self.unchanged = [file for file, _ in self.files]
 
     def _publish(self, job: Job) -> None:
+        self.published.clear()
+        self.unchanged.clear()
         if self.is_published(job):  # another worker was first
-            self.published += [file for file, _ in self.files]
+            self.unchanged = [file for file, _ in self.files]
             return
         revision = job.ledger.revision(job.number)
         self.problems.clear()  # all that is not written is tried again

@@ -37,9 +37,17 @@ def tell_summary(job: Job, outputs: Outputs, survey: Survey, ledger: Path, *, st
     tell_some(outputs.problems.items(), len(outputs.problems))
     tell_some(((failure.source, failure.reason) for failure in survey.failures), len(survey.failures))
     _tell(_counted(counts, unsure, outputs, survey))
+    if counts.total == 0 and job.share.shard[1] > 1:
+        number, shards = job.share.shard
+        _tell(
+            f"Shard {number + 1}/{shards} has nothing to do: the pictures fill fewer batches than there are shards. "
+            f"A --batch-size below {job.share.batch_size} for all shards gives it some."
+        )
     _tell_left_out(survey)
     for file in outputs.published:
         _tell(f"Written: {file.path} ({file.format}).")
+    for file in outputs.unchanged:
+        _tell(f"Up to date: {file.path} ({file.format}).")
     if job.ledger.count_changes(job.number):
         _tell(f"To take the texts back: captioner undo {job.number} --ledger {ledger}")
     if outputs.broken:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,8 @@ def _undo(ledger: Ledger, job: int, context: click.Context) -> int:
             metadata = MetadataWriter(style=TextStyle(), exiftool=exiftool)
         done = take_back(ledger, job, metadata)
     stays = "It was edited or removed since the job wrote it, and stays as it is."
-    tell_some(((place, stays) for place in done.edited), len(done.edited))
-    tell_some(done.problems.items(), len(done.problems))
+    tell_some(((_short(place), stays) for place in done.edited), len(done.edited))
+    tell_some(((_short(place), reason) for place, reason in done.problems.items()), len(done.problems))
     if not (done.back or done.edited or done.problems):
         told = f"Job {job} has no texts to take back: it wrote none beside or into pictures, or they were taken back"
     else:
@@ -82,6 +83,12 @@ def _undo(ledger: Ledger, job: int, context: click.Context) -> int:
         told += f"; {len(done.problems)} could not be written: undo the job again"
     click.echo(f"{told}.", err=True)
     return SOME_FAILED if done.edited or done.problems else 0
+
+
+def _short(path: str) -> str:
+    """The path without `..`, unless it leads elsewhere then, because a link stands before it."""
+    short = os.path.normpath(path)
+    return short if os.path.realpath(short) == os.path.realpath(path) else path
 
 
 def _standing(ledger: Ledger, job: int) -> str:

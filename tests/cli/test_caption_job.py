@@ -104,11 +104,17 @@ def test_a_run_with_nothing_to_do_needs_no_model_and_writes_nothing(
     assert everything(folder) == before
     after = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert {path for path in times if after[path] != times[path]} <= set(folder.glob(".captioner.ledger*"))
-    assert "3 of 3 pictures are captioned." in capfd.readouterr().err
+    told = capfd.readouterr().err.splitlines()
+    assert (told[0], told[2]) == (
+        "3 of 3 pictures are captioned.",
+        f"Up to date: {folder / 'rows.jsonl'} (jsonl).",
+    )
+    assert not any("Written" in line for line in told)
     # An output that is gone is written again, also without a model.
     (folder / "rows.jsonl").unlink()
     assert run_without_torch(command) == 0
     assert everything(folder).keys() == before.keys()
+    assert f"Written: {folder / 'rows.jsonl'} (jsonl)." in capfd.readouterr().err
 
 
 def test_a_dry_run_writes_nothing_and_knows_what_is_done(

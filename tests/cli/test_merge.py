@@ -155,6 +155,17 @@ def test_shards_of_different_pictures(folder: Path, capsys: pytest.CaptureFixtur
     assert "(number 31 is 'photos/1/00011.png' in one and 'photos/1/00013.png' in the other)" in told
 
 
+def test_a_shard_without_pictures_says_why(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert null_job.main(["photos", "--shard", "2/2", "--batch-size", "64", "--ledger", "2.ledger"]) == 0
+    assert capsys.readouterr().err.splitlines()[:2] == [
+        "0 of 0 pictures are captioned.",
+        (
+            "Shard 2/2 has nothing to do: the pictures fill fewer batches than there are shards. "
+            "A --batch-size below 64 for all shards gives it some."
+        ),
+    ]
+
+
 def test_pictures_that_wait_are_counted_for_each_shard(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in (1, 2, 3):
         shard(number, 3)

@@ -29,6 +29,25 @@ def undo(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
     return code, captured.out + captured.err
 
 
+def test_places_are_told_without_dots_unless_they_lead_elsewhere_then(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "work").mkdir()
+    monkeypatch.chdir(folder / "work")
+    far = folder / "far" / "away"
+    far.mkdir(parents=True)
+    (folder / "link").symlink_to(far)
+    told_of = {"../photos": folder / "photos", "../link/../texts": folder / "work/../link/../texts"}
+    for number, (mirror, told_as) in enumerate(told_of.items(), start=1):
+        command = ["../photos", "--include", "00003.png", "--sidecar", "txt", "--mirror", mirror, "--ledger", LEDGER]
+        assert null_job.main(command) == 0
+        for text in Path(mirror).rglob("*3.txt"):
+            text.write_text("a better text")
+        code, told = undo(capsys, str(number))
+        assert code == 3
+        assert f"\n{told_as}/" in f"\n{told}"
+
+
 @pytest.mark.parametrize("existing", ["skip", "overwrite", "append", "prepend"])
 def test_everything_is_as_it_was_and_can_be_written_again_without_a_model(
     existing: str, folder: Path, capsys: pytest.CaptureFixture[str]
