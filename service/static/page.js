@@ -120,7 +120,7 @@ class Failure extends Error {
 
 async function answer(photo, signal) {
   const most = Number(form.dataset.maxBytes);
-  if (photo.file.size > most) throw new Failure(`This photo is larger than ${Math.floor(most / 2 ** 20)} MB. Use a smaller one.`, true);
+  if (photo.file.size > most) throw new Failure(`This photo is larger than ${Math.floor(most / 2 ** 20)} MiB. Use a smaller one.`, true);
   await photo.file.slice(0, 1).arrayBuffer().catch(() => { // a folder was dropped, or the file has gone
     throw new Failure("This file cannot be read. Choose a picture.", true);
   });

@@ -191,7 +191,7 @@ def test_a_large_file_is_not_even_sent(captioner: FakeCaptioner, open_page: Call
     with serving(captioner, Settings(port=0, limits=ImageLimits(max_bytes=2**20))) as url:
         page = open_page(url)
         cards = show(page, {"name": "large.png", "mimeType": "image/png", "buffer": make_picture() + bytes(2**20)})
-        expect(cards.locator(".note")).to_have_text("This photo is larger than 1 MB. Use a smaller one.")
+        expect(cards.locator(".note")).to_have_text("This photo is larger than 1 MiB. Use a smaller one.")
         page.close()
     assert captioner.captioned == 0
 
@@ -439,6 +439,8 @@ def test_the_page_asks_for_the_key_and_keeps_it_for_this_tab_only(
         expect(page.locator(".card h2")).to_have_text(CAPTION)
         expect(field).to_be_hidden()
         expect(model).to_contain_text("Model fake 0123456789ab, CC-BY-4.0. Its scores and settings")
+        digest, *links = (each["y"] for each in map(Locator.bounding_box, model.locator(".digest, a").all()) if each)
+        assert links[0] == links[1] > digest + 10  # on a line of their own, together
         page.reload()
         expect(page.get_by_label("Choose photos")).to_be_attached()
         expect(field).to_be_hidden()

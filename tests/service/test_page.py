@@ -32,6 +32,7 @@ def test_the_empty_page(client: FlaskClient) -> None:
     assert 'role="status"' in html
     assert "fake" in html
     assert "data-needs-key" not in html
+    assert "TIFF, up to 20 MiB and 50 megapixels each." in " ".join(html.split())
 
 
 def test_nothing_comes_from_elsewhere(client: FlaskClient) -> None:
