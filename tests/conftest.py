@@ -24,6 +24,7 @@ hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 # A shell that starts the tests in the background has its children ignore Ctrl-C, which some tests send to theirs.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+_SIGNALS = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,10 +38,17 @@ Draw = Callable[..., Image.Image]
 
 @pytest.fixture(autouse=True)
 def own_signals() -> Iterator[None]:
-    """A job leaves signals ignored, since its process ends with it; this process goes on, and has children."""
-    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    """A job leaves signals ignored, since its process ends with it; this process goes on, and has children.
+
+    Before a test as well as after it: a fixture of a whole file may have run a job.
+    """
+    _restore_signals()
     yield
-    for number, handler in before:
+    _restore_signals()
+
+
+def _restore_signals() -> None:
+    for number, handler in _SIGNALS.items():
         signal.signal(number, handler)
 
 
