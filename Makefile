@@ -13,6 +13,9 @@ VENV ?= .venv
 PORT ?= 8000
 TORCH ?=
 
+# One worker more than there are processors, because tests often wait for processes that they have started.
+WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 TORCH_STAMP := $(if $(TORCH),$(VENV)/.torch-$(TORCH))
@@ -23,7 +26,7 @@ serve: $(VENV)/.serve-installed
 	$(BIN)/captioner serve --port $(PORT)
 
 test: $(VENV)/.dev-installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev-installed
 	$(BIN)/ruff check
