@@ -145,7 +145,7 @@ class Connections:
 
     async def ask(self, request: bytes, due: float) -> Answer:
         """Send `request` and read the answer."""
-        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(*self._address)
+        reader, writer = self._take() or await asyncio.open_connection(*self._address)
         late_seconds = time.perf_counter() - due
         writer.write(request)
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
@@ -158,6 +158,15 @@ class Connections:
             self._idle.append((reader, writer))
         status = int(head[0].split()[1])
         return Answer(status=status, retry_after=fields.get("retry-after"), seconds=seconds, late_seconds=late_seconds)
+
+    def _take(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        """The connection that was used last, unless the service has closed it since, as it does after a while."""
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return None
 
     async def at_rate(self, requests: Sequence[bytes], a_second: float, seconds: float) -> list[Answer]:
         """Ask so often at equal distances, in turns for each of the `requests`, whether or not answers have come."""
