@@ -57,14 +57,7 @@ def write_bundle(
         averaged, score = better_average(module, list(kept.best_k_models), float(cider))
         cider = torch.tensor(score)
     phase = {
-        "data": module.data.dataset_name,
-        "date": date.today().isoformat(),
-        "start": module.origin,
-        "seed": settings["seed_everything"],
-        "settings": {**module.settings, **module.data.settings},
-        "augmentation": module.data.augmentation.to_dict(),
-        "precision": trainer.precision,
-        "callbacks": listed(settings["trainer"].get("callbacks")),  # the averaging of weights is one
+        **_how(trainer, module, settings),
         "epochs": epochs,
         "steps": steps,
         **({"averaged_checkpoints": averaged} if averaged else {}),
@@ -85,3 +78,17 @@ def write_bundle(
         )
     digest = save_bundle(bundle, directory, card=model_card(bundle), licence_text=licence)
     click.echo(f"bundle {bundle.name}@{digest} written to {directory}", err=True)
+
+
+def _how(trainer: lightning.Trainer, module: CaptionModule, settings: dict[str, Any]) -> dict[str, Any]:
+    """What a phase of training was asked to do, for the bundle's history."""
+    return {
+        "data": module.data.dataset_name,
+        "date": date.today().isoformat(),
+        "start": module.origin,
+        "seed": settings["seed_everything"],
+        "settings": {**module.settings, **module.data.settings},
+        "augmentation": module.data.augmentation.to_dict(),
+        "precision": trainer.precision,
+        "callbacks": listed(settings["trainer"].get("callbacks")),  # the averaging of weights is one
+    }
